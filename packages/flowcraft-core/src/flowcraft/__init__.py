@@ -1,0 +1,30 @@
+"""Flowcraft: workflows as data, run in one process, on an embedded durable store, or on many workers."""
+
+from flowcraft.blueprint import ALL, ANY, Blueprint, Edge, Join, Node, Retry
+from flowcraft.codec import JsonCodec
+from flowcraft.errors import FatalError, FlowcraftError
+from flowcraft.flow import Flow
+from flowcraft.middleware import Middleware
+from flowcraft.nodes import ClassNode, NodeContext, Result
+from flowcraft.results import RunResult
+from flowcraft.runtime import FlowRuntime
+
+__all__ = [
+    "ALL",
+    "ANY",
+    "Blueprint",
+    "ClassNode",
+    "Edge",
+    "FatalError",
+    "Flow",
+    "FlowRuntime",
+    "FlowcraftError",
+    "Join",
+    "JsonCodec",
+    "Middleware",
+    "Node",
+    "NodeContext",
+    "Result",
+    "Retry",
+    "RunResult",
+]

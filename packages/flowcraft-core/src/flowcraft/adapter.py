@@ -1,0 +1,270 @@
+"""The adapter: any queue with any store, put together. Applications embed it; backends wire their parts into it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from flowcraft.blueprint import Blueprint, Node
+from flowcraft.client import Client
+from flowcraft.committer import Committer
+from flowcraft.errors import InvalidRequest
+from flowcraft.folding import Rules
+from flowcraft.leases import StoreLeases
+from flowcraft.model import Page, RunStatus, RunSummary
+from flowcraft.ports import CoordinationStore, EventBus, JobQueue, RunStore
+from flowcraft.reconciler import Reconciler
+from flowcraft.registry import Definition
+from flowcraft.results import RunResult
+from flowcraft.runs import RunAccess, RunHandle
+from flowcraft.runstate import Graphs, RuntimeParts, StoreTime
+from flowcraft.ticker import Ticker
+from flowcraft.worker import Worker, WorkerOptions
+
+__all__ = ["Adapter", "AdapterOptions"]
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterOptions:
+    """How the parts work together. Durations are seconds.
+
+    ``queue_name``: the queue of nodes that name none · ``retention``: how long a run is kept after its end, None for
+    ever · ``lease_ttl``: how long the visits of a dead worker are left alone · ``stalled_threshold_seconds``: without a
+    commit for so long, a run may be stalled for the reconciler · ``drain_grace``: how long a cancelled visit may go
+    without a sign of life before it counts as over · ``tick``: the mean time from one look at due runs to the next.
+    """
+
+    queue_name: str = "flowcraft-queue"
+    retention: float | None = None
+    lease_ttl: float = 30.0
+    stalled_threshold_seconds: float = 300.0
+    drain_grace: float = 30.0
+    tick: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.lease_ttl <= 0 or self.tick <= 0 or self.drain_grace <= 0:
+            raise InvalidRequest("lease_ttl, drain_grace and tick must be positive")
+        if self.retention is not None and self.retention < 0:
+            raise InvalidRequest("retention must not be negative")
+
+
+class _Closable(Protocol):
+    async def aclose(self) -> None: ...
+
+
+class Adapter:
+    """A runtime, distributed: ``async with Adapter(runtime, queue=…, store=…) as adapter``.
+
+    Opens nothing before the block and leaves nothing behind it. Any number of adapters in any number of processes may
+    share the same queue and store.
+
+    Args:
+        runtime: the blueprints and functions of this process.
+        queue, store: the ports; ``coordination`` keeps leases, by default in the run store itself; ``events`` is for
+            live views and makes waiting for results quick.
+        options: see `AdapterOptions`; its fields can be given by name here, too.
+        owned: ports to be closed at the end of the block, in this order; all others belong to the caller.
+    """
+
+    def __init__(
+        self,
+        runtime: RuntimeParts,
+        *,
+        queue: JobQueue,
+        store: RunStore,
+        coordination: CoordinationStore | None = None,
+        events: EventBus | None = None,
+        options: AdapterOptions | None = None,
+        owned: Sequence[_Closable] = (),
+        **named: Any,
+    ) -> None:
+        if options is not None and named:
+            raise InvalidRequest("give options, or its fields by name, not both")
+        self.runtime = runtime
+        self.options = options or AdapterOptions(**named)
+        self.queue = queue
+        self.store = store
+        self.coordination: CoordinationStore = coordination or StoreLeases(store, runtime.clock)
+        self.events = events
+        self._owned = tuple(owned)
+        self._bound = store.bind(queue)
+        self._open: AsyncExitStack | None = None
+        self._started: AsyncExitStack | None = None
+        self._committer: Committer | None = None
+        self._client: Client | None = None
+
+    # ---- the block
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def open(self) -> None:
+        """Create what is missing in the backends, and get ready; the block does it. May be repeated."""
+        if self._open is not None:
+            return
+        async with AsyncExitStack() as stack:
+            for port in reversed(self._owned):  # a stack closes backwards
+                stack.push_async_callback(port.aclose)
+            await self.store.setup()
+            await self.queue.setup()
+            await self.coordination.setup()
+            committer = self._build_committer()
+            stack.push_async_callback(committer.aclose)
+            self._open = stack.pop_all()
+
+    async def close(self) -> None:
+        """Stop what was started, finish commits that are under way, close owned ports. May be repeated."""
+        await self.stop()
+        stack, self._open = self._open, None
+        self._committer = self._client = None
+        if stack is not None:
+            await stack.aclose()
+
+    def _build_committer(self) -> Committer:
+        runtime, options = self.runtime, self.options
+        self._committer = committer = Committer(
+            self.store,
+            self.queue,
+            self.coordination,
+            graphs=Graphs(runtime, self.store),
+            codec=runtime.codec,
+            clock=runtime.clock,
+            time=StoreTime(self.store, runtime.clock),
+            rules=Rules(
+                options.queue_name, options.retention, options.drain_grace, self._bound, self.store.capabilities
+            ),
+            events=self.events,
+        )
+        access = RunAccess(committer, self.store, self.events, runtime.codec, runtime.clock, runtime.names_of)
+        self._client = Client(runtime, access, store=self.store, queue=self.queue, events=self.events)
+        return committer
+
+    # ---- workers
+
+    @asynccontextmanager
+    async def worker(
+        self,
+        *,
+        concurrency: int = 50,
+        grace: float = 20.0,
+        queues: Sequence[str] | None = None,
+        max_deliveries: int = 5,
+        ticker: bool = True,
+    ) -> AsyncGenerator[Worker]:
+        """A worker, and its ticker, for as long as the block lasts.
+
+        Args:
+            concurrency: how many visits it may have in hand.
+            grace: seconds that running visits get to finish on the way out; the rest is handed back.
+            queues: the queues it serves, by default that of the options.
+            max_deliveries: executions of one visit that may vanish without an outcome before its node fails.
+            ticker: whether it repairs and wakes runs, too; at least one worker must.
+        """
+        committer = self._ready()[0]
+        served = tuple(queues) if queues is not None else (self.options.queue_name,)
+        options = WorkerOptions(served, concurrency, grace, self.options.lease_ttl, max_deliveries)
+        async with self.runtime.open_executor() as executor:
+            side: list[Callable[[], Any]] = []
+            clockwork = self.ticker(executor.can_run)
+            if ticker:
+                side.append(clockwork.run)
+            if isinstance(self.coordination, StoreLeases):
+                side.append(self.coordination.run)
+            made = Worker(
+                options, committer, executor,
+                store=self.store, queue=self.queue, coordination=self.coordination, codec=self.runtime.codec,
+                clock=self.runtime.clock, events=self.events, side_tasks=side,
+            )  # fmt: skip
+            clockwork.serve(made)
+            async with made as running:
+                yield running
+
+    async def start(self, *, concurrency: int = 50, grace: float = 20.0, queues: Sequence[str] | None = None) -> Worker:
+        """Start a worker that `stop` ends: for applications without a block to put `worker` into. Opens the adapter."""
+        if self._started is not None:
+            raise InvalidRequest("this adapter has been started already")
+        await self.open()
+        async with AsyncExitStack() as stack:
+            worker = await stack.enter_async_context(self.worker(concurrency=concurrency, grace=grace, queues=queues))
+            self._started = stack.pop_all()
+        return worker
+
+    async def stop(self) -> None:
+        """End what `start` started: running visits finish within their grace, the rest is handed back."""
+        stack, self._started = self._started, None
+        if stack is not None:
+            await stack.aclose()
+
+    def ticker(self, can: Callable[[Node], bool] | None = None) -> Ticker:
+        """A ticker of its own, for a process without a worker; ``can`` tells which parked nodes it may wake."""
+        return Ticker(
+            self._ready()[0], store=self.store, queue=self.queue, coordination=self.coordination,
+            clock=self.runtime.clock, lease_ttl=self.options.lease_ttl, interval=self.options.tick, can=can or _nothing,
+        )  # fmt: skip
+
+    def reconciler(self, *, stalled_threshold_seconds: float | None = None) -> Reconciler:
+        """A repair by hand, with figures; every worker's ticker does the same by itself."""
+        threshold = stalled_threshold_seconds
+        threshold = self.options.stalled_threshold_seconds if threshold is None else threshold
+        return Reconciler(
+            self._ready()[0], store=self.store, coordination=self.coordination, stalled_threshold_seconds=threshold
+        )
+
+    # ---- runs
+
+    async def start_run(
+        self,
+        flow: Definition | Blueprint | str,
+        input: object = None,
+        *,
+        run_id: str | None = None,
+        context: Mapping[str, object] | None = None,
+    ) -> RunHandle:
+        """Start a run; see `flowcraft.client.Client.start_run`."""
+        return await self._ready()[1].start_run(flow, input, run_id=run_id, context=context)
+
+    def run(self, run_id: str) -> RunHandle:
+        """The handle of a run, whoever started it; nothing is asked."""
+        return self._ready()[1].handle(run_id)
+
+    async def status(self, run_id: str) -> RunStatus:
+        """The status of a run. Raises RunNotFound."""
+        return await self.run(run_id).status()
+
+    async def result(self, run_id: str, timeout: float | None = None) -> RunResult:
+        """Wait for a run; see `RunHandle.result`."""
+        return await self.run(run_id).result(timeout)
+
+    async def cancel(self, run_id: str, reason: str = "") -> bool:
+        """Cancel a run; see `RunHandle.cancel`."""
+        return await self.run(run_id).cancel(reason)
+
+    async def list(
+        self,
+        *,
+        status: RunStatus | None = None,
+        blueprint_id: str | None = None,
+        limit: int = 100,
+        after: str | None = None,
+    ) -> Page[RunSummary]:
+        """Runs, newest first; see `flowcraft.client.Client.list`."""
+        return await self._ready()[1].list(status=status, blueprint_id=blueprint_id, limit=limit, after=after)
+
+    def _ready(self) -> tuple[Committer, Client]:
+        if self._committer is None or self._client is None:
+            raise InvalidRequest("the adapter is not open: use `async with adapter:`")
+        return self._committer, self._client
+
+
+def _nothing(_: Node) -> bool:
+    """A process without functions wakes no parked node."""
+    return False

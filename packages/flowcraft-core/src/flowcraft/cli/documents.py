@@ -1,0 +1,64 @@
+"""``flowcraft lint`` and ``flowcraft diagram``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from flowcraft.cli.failures import FAILED, OK, TROUBLE, CommandError
+from flowcraft.cli.looking import stored_blueprint
+from flowcraft.cli.payload import to_json
+from flowcraft.cli.targets import load_target, store_of
+from flowcraft.diagrams import to_dot, to_mermaid
+from flowcraft.lint import lint_blueprint
+
+__all__ = ["diagram_command", "lint_command"]
+
+
+async def lint_command(args: argparse.Namespace) -> int:
+    """Everything that is wrong or odd about the flows of a target."""
+    target = load_target(args.target, args.registry)
+    blueprints = target.blueprints if args.flow is None else (target.blueprint(args.flow),)
+    registry = target.runtime.registry if target.has_functions else None
+    reports = [lint_blueprint(blueprint, registry) for blueprint in blueprints]
+    errors = sum(len(report.errors) for report in reports)
+    warnings = sum(len(report.warnings) for report in reports)
+    if args.json:
+        rows = [
+            {"flow": r.blueprint_id, "valid": r.is_valid, "issues": [issue.to_dict() for issue in r.issues]}
+            for r in reports
+        ]
+        print(to_json({"errors": errors, "warnings": warnings, "flows": rows}))
+    else:
+        for report in reports:
+            for issue in report.issues:
+                print(f"{report.blueprint_id}: {issue}")
+        print(f"{len(reports)} flow(s): {errors} error(s), {warnings} warning(s)")
+    return FAILED if errors or (args.strict and warnings) else OK
+
+
+async def diagram_command(args: argparse.Namespace) -> int:
+    """A flow of a target, or a run of a store with its states."""
+    if (args.target is None) == (args.run is None):
+        raise CommandError("give either TARGET, or --run with --app or --url (see: flowcraft diagram --help)")
+    view = None
+    if args.run is None:
+        blueprint = load_target(args.target, args.registry).blueprint(args.flow)
+    else:
+        async with store_of(args.app, args.url) as adapter:
+            view = await adapter.run(args.run).view()
+            blueprint = await stored_blueprint(adapter, args.run)
+    draw = to_mermaid if args.format == "mermaid" else to_dot
+    text = draw(blueprint, view, direction=args.direction, fold=args.fold)
+    if args.output is None:
+        print(text, end="")
+        return OK
+    _write(Path(args.output), text)
+    return OK
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise CommandError(f"cannot write {path}: {error.strerror or error}", TROUBLE) from error

@@ -1,0 +1,273 @@
+"""A draft: the head being changed, what the change needs and what it causes.
+
+The caller owns it: many events are folded into one draft, which is then sealed once. The primitives here only record
+and queue work; `flowcraft.engine.outcomes.propagate` does it until nothing is left to decide. A *cell* is a value in
+the caller's form: bytes where values are stored, plain objects in process; ``decode`` and ``encode`` go between cells
+and the data that expressions see.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from flowcraft.engine.head import (
+    COMPLETED,
+    DEAD,
+    DRAINING,
+    LIVE,
+    MARK_FAILED,
+    OPEN,
+    READY,
+    SETTLED,
+    UNMARKED,
+    UPSET,
+    VOID,
+    Activation,
+    Head,
+)
+from flowcraft.graph import Graph
+from flowcraft.model import ValueKey
+
+__all__ = [
+    "MISSING",
+    "RESEND_AFTER",
+    "Cell",
+    "Draft",
+    "Fact",
+    "output_key",
+    "output_visit",
+    "resend_delay",
+]
+
+
+class _Missing:
+    def __repr__(self) -> str:
+        return "MISSING"
+
+
+Cell = object
+#: Stands for "no such value", which is not the value None.
+MISSING: Final = _Missing()
+#: (type, node number or -1, visit, attempt, data): an event before it gets its number.
+Fact = tuple[str, int, int, int, dict[str, object]]
+
+#: Seconds until a READY visit's message is sent again; doubled each time.
+RESEND_AFTER: Final = 30.0
+_RESEND_CAP: Final = 900.0
+
+
+def resend_delay(resend: int) -> float:
+    """Seconds from one sending of a READY visit's message to the next."""
+    return min(RESEND_AFTER * 2.0 ** min(resend, 10), _RESEND_CAP)
+
+
+def output_visit(graph: Graph, head: Head, node: int) -> int:
+    """The visit whose output counts as the node's, or 0 if it has none."""
+    visit = head.outputs.get(node)
+    if visit is not None:
+        return visit
+    if head.states[node] == COMPLETED and not graph.repeats[node]:
+        return head.visits.get(node, 1)
+    return 0
+
+
+def output_key(graph: Graph, node: int, visit: int) -> ValueKey:
+    """Where the output of a visit is stored."""
+    return graph.key_of[node] if visit == 1 else ValueKey("output", graph.ids[node], visit)
+
+
+class Draft:
+    """A head under change. Not thread-safe, never shared."""
+
+    __slots__ = (
+        "_altered", "_shared", "changed", "decode", "deleted", "encode", "ended", "facts", "failed", "finals", "fired",
+        "graph", "head", "left", "nonce", "now", "read", "ready", "revoked", "values", "work",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        graph: Graph,
+        head: Head,
+        *,
+        read: Callable[[ValueKey], Cell],
+        decode: Callable[[Cell], object],
+        encode: Callable[[object], Cell],
+        record: bool,
+    ) -> None:
+        self.graph = graph
+        self.head = head
+        self.read = read
+        self.decode = decode
+        self.encode = encode
+        self.facts: list[Fact] | None = [] if record else None
+        self.work: deque[int] = deque()
+        self.finals: list[int] = []
+        self.fired: list[int] = []
+        self.ended: list[int] = []
+        self.left = _unsettled(graph, head)
+        self.begin("", 0.0)
+
+    def begin(self, nonce: str, now: float) -> None:
+        """Start the next fold: what follows happens at ``now`` and is committed under ``nonce``."""
+        self.nonce = nonce
+        self.now = now
+        self.values: dict[ValueKey, Cell] = {}
+        self.deleted: set[ValueKey] = set()
+        self.ready: list[int] = []
+        self.revoked: list[tuple[int, Activation]] = []
+        self.changed = False
+        self.failed = False
+        self._shared: dict[tuple[int, int], Activation] = {}
+        self._altered: dict[tuple[int, int], tuple[Activation, Activation]] = {}
+        if self.facts is not None:
+            self.facts = []
+
+    def note(self, kind: str, node: int = -1, visit: int = 0, attempt: int = 0, **data: object) -> None:
+        """Record an event, if anyone wants events."""
+        if self.facts is not None:
+            self.facts.append((kind, node, visit, attempt, data))
+
+    def activate(self, node: int, *, runs: int = -1, before: tuple[tuple[int, int], ...] = ()) -> None:
+        """Make the node READY: its next visit, or that of the fallback ``runs`` for it."""
+        head, function = self.head, node if runs < 0 else runs
+        if self.graph.repeats[function]:
+            visit = head.visits[function] = head.visits.get(function, 0) + 1
+            scope = self.graph.header_of.get(node)
+            if scope is not None and runs < 0:
+                head.rounds[scope] = head.rounds.get(scope, 0) + 1
+        else:
+            visit = head.visits.get(function, 1)
+        if runs < 0:
+            self.rearm(node, visit, 1)
+        else:
+            self.resume(node, Activation(self.nonce, self.now, visit, runs=runs, before=before))
+
+    def rearm(self, node: int, visit: int, attempt: int) -> None:
+        """Make a plain visit READY under this draft's nonce; activations that are alike share one object."""
+        activation = self._shared.get((visit, attempt))
+        if activation is None:
+            activation = self._shared[visit, attempt] = Activation(self.nonce, self.now, visit, attempt)
+            self.wake(self.now + RESEND_AFTER)
+        self.head.states[node] = READY
+        self.head.active[node] = activation
+        self.ready.append(node)
+
+    def resume(self, node: int, activation: Activation) -> None:
+        """Make the node READY with an activation of its own."""
+        self.head.states[node] = READY
+        self.head.active[node] = activation
+        self.ready.append(node)
+        self.wake(self.now + RESEND_AFTER)
+
+    def altered(self, activation: Activation, *, resend: int | None = None) -> Activation:
+        """The activation as of now: what is altered alike stays one object, which keeps the head small."""
+        resend = activation.resend if resend is None else resend
+        found = self._altered.get((id(activation), resend))
+        if found is None:
+            made = replace(activation, at=self.now, resend=resend)
+            found = self._altered[id(activation), resend] = (activation, made)  # an id is good while its object lives
+        return found[1]
+
+    def schedule(self, node: int, state: int, activation: Activation) -> None:
+        """Put an active node to sleep until ``activation.due``."""
+        self.head.states[node] = state
+        self.head.active[node] = activation
+        self.wake(activation.due)
+
+    def wake(self, at: float) -> None:
+        """Make sure the ticker looks at the run at ``at``."""
+        if self.head.wake_at is None or at < self.head.wake_at:
+            self.head.wake_at = at
+
+    def drain(self, node: int) -> bool:
+        """Let a READY visit end without consequences; True if nobody can have heard of it, so that it is gone."""
+        activation = self.head.active[node]
+        if activation.nonce == self.nonce and node in self.ready:
+            self.ready.remove(node)
+            del self.head.active[node]
+            return True
+        self.head.states[node] = DRAINING
+        self.head.active[node] = self.altered(activation)
+        self.wake(self.now + RESEND_AFTER)
+        self.revoked.append((node, activation))
+        self.note("node:draining", node, activation.visit, activation.attempt)
+        return False
+
+    def mark(self, edge: int, mark: int) -> None:
+        """Set an edge's mark, once; what it decides is queued."""
+        marks = self.head.marks
+        old = marks[edge]
+        if old == UNMARKED:
+            marks[edge] = mark
+            target = self.graph.dst[edge]
+            if edge < self.graph.in_mid[target]:
+                self.work.append(target)
+        elif old not in (VOID, LIVE) and old != mark:
+            raise AssertionError(f"edge {edge} of {self.graph.ids[self.graph.src[edge]]!r} is marked twice")
+
+    def send(self, node: int, mark: int) -> None:
+        """Mark what is unmarked of a settled node's edges, except those that wait for the end of a scope."""
+        marks, exits = self.head.marks, self.graph.exits_scope
+        for edge in self.graph.out[node]:
+            if marks[edge] == UNMARKED and not exits[edge]:
+                self.mark(edge, mark)
+
+    def settle(self, node: int, state: int) -> None:
+        """The node's current visit is decided for good."""
+        self.head.states[node] = state
+        graph = self.graph
+        fallback = graph.fallback[node]
+        if fallback >= 0:
+            self.finals.append(fallback)
+        if graph.scope_of[node]:
+            for scope in graph.chain[node]:
+                if scope:
+                    self.left[scope] -= 1
+                    if not self.left[scope]:
+                        self.ended.append(scope)
+
+    def decide(self, node: int, state: int) -> None:
+        """The node's ordinary visit ends without choosing edges: skipped, failed or cancelled."""
+        if self.graph.namers[node]:
+            self.open_fallback(node, state)
+        else:
+            self.settle(node, state)
+            self.send(node, MARK_FAILED if state in UPSET else DEAD)
+
+    def open_fallback(self, node: int, state: int) -> None:
+        """The ordinary visit of a fallback node ended in ``state``; the node waits for those that name it."""
+        self.head.ordinary[node] = state
+        self.head.states[node] = OPEN
+        self.finals.append(node)
+
+    def cell(self, key: ValueKey) -> Cell:
+        """A value as this draft sees it: its own write, else the committed one, else MISSING."""
+        if key in self.values:
+            return self.values[key]
+        return MISSING if key in self.deleted else self.read(key)
+
+    def value(self, key: ValueKey) -> object:
+        """The decoded value, or MISSING."""
+        cell = self.cell(key)
+        return cell if cell is MISSING else self.decode(cell)
+
+    def write(self, key: ValueKey, cell: Cell) -> None:
+        """Store a value with this draft."""
+        self.values[key] = cell
+        self.deleted.discard(key)
+
+    def erase(self, key: ValueKey) -> None:
+        """Delete a value with this draft."""
+        self.values.pop(key, None)
+        self.deleted.add(key)
+
+
+def _unsettled(graph: Graph, head: Head) -> list[int]:
+    """How many nodes of each scope are not settled: derived, so that it is never wrong in storage."""
+    if len(graph.scopes) == 1:
+        return [0]
+    states = head.states
+    return [sum(states[n] not in SETTLED for n in plan.members) for plan in graph.scopes]

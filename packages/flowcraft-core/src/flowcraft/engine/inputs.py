@@ -1,0 +1,125 @@
+"""The input of an active visit: which stored values it is made of, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from flowcraft.engine.draft import MISSING
+from flowcraft.engine.head import LIVE, VOID, Head
+from flowcraft.engine.routes import edge_key, keys_of
+from flowcraft.expressions import Reference
+from flowcraft.graph import Graph, InputPath
+from flowcraft.model import RUN_INPUT, ErrorInfo, ValueKey
+
+__all__ = ["InputPlan", "input_plan"]
+
+Read = Callable[[ValueKey], object]
+
+
+@dataclass(frozen=True, slots=True)
+class InputPlan:
+    """``keys`` are to be read; ``build`` makes the input from their decoded values (MISSING where there is none)."""
+
+    keys: tuple[ValueKey, ...]
+    build: Callable[[Read], object]
+
+
+def input_plan(graph: Graph, head: Head, node: int) -> InputPlan:
+    """The input of the active ``node``; for a fallback ``{"error": …, "input": what the failed visit got}``."""
+    activation = head.active.get(node)
+    direct = graph.direct[node]
+    plan = _ordinary(graph, head, node) if direct is None else _single(direct)
+    for failed, visit in activation.before if activation is not None else ():
+        plan = _for_fallback(plan, ValueKey("error", graph.ids[failed], visit))
+    return plan
+
+
+def _for_fallback(plan: InputPlan, error: ValueKey) -> InputPlan:
+    def build(read: Read) -> object:
+        info = ErrorInfo.from_dict(read(error))  # without its trace, which differs from process to process
+        return {"error": {"kind": info.kind, "message": info.text}, "input": plan.build(read)}
+
+    return InputPlan((*plan.keys, error), build)
+
+
+def _ordinary(graph: Graph, head: Head, node: int) -> InputPlan:
+    inputs = graph.inputs[node]
+    live = _live(graph, head, node)
+    if inputs is not None:
+        transformed = [e for e in live if graph.transform[e] is not None]
+        if isinstance(inputs, tuple) and transformed:
+            return _single(edge_key(graph, head, transformed[0]))
+        return _mapped(graph, head, inputs)
+    carried = _first_of_each(graph, head, live)
+    if not carried:
+        return _single(RUN_INPUT)
+    if graph.at_least[node] == 1 or _predecessors(graph, head, node) == 1:
+        return _single(edge_key(graph, head, carried[0]))
+    by_source: dict[str, ValueKey] = {}
+    for e in carried:
+        by_source.setdefault(graph.ids[graph.src[e]], edge_key(graph, head, e))
+
+    def build(read: Read) -> object:
+        return {source: _or_none(read(key)) for source, key in by_source.items()}
+
+    return InputPlan(tuple(by_source.values()), build)
+
+
+def _live(graph: Graph, head: Head, node: int) -> tuple[int, ...]:
+    """The edges whose values reach the node: those that fired it, or all LIVE ones."""
+    live = head.wins.get(node)
+    if live is not None:
+        return live
+    return tuple(e for e in range(graph.in_lo[node], graph.in_mid[node]) if head.marks[e] == LIVE)
+
+
+def _first_of_each(graph: Graph, head: Head, live: tuple[int, ...]) -> tuple[int, ...]:
+    """Of several edges from one source, the one that was LIVE first."""
+    if len(live) < 2:
+        return live
+    first: dict[int, int] = {}
+    for e in live:
+        best = first.setdefault(graph.src[e], e)
+        if head.mark_visits.get(e, 0) < head.mark_visits.get(best, 0):
+            first[graph.src[e]] = e
+    return tuple(first.values())
+
+
+def _predecessors(graph: Graph, head: Head, node: int) -> int:
+    """How many predecessors apply to this visit."""
+    low, high = graph.in_lo[node], graph.in_mid[node]
+    wins = head.wins.get(node)
+    if wins and wins[0] >= high:  # a later visit of the scope that this node heads
+        return len({graph.src[e] for e in range(high, graph.in_hi[node])})
+    return len({graph.src[e] for e in range(low, high) if head.marks[e] != VOID})
+
+
+def _single(key: ValueKey) -> InputPlan:
+    return InputPlan((key,), lambda read: _or_none(read(key)))
+
+
+def _or_none(value: object) -> object:
+    return None if value is MISSING else value
+
+
+def _mapped(graph: Graph, head: Head, inputs: InputPath | Mapping[str, InputPath]) -> InputPlan:
+    if isinstance(inputs, Mapping):
+        parts = {name: _mapped(graph, head, path) for name, path in inputs.items()}
+        keys = tuple(key for part in parts.values() for key in part.keys)
+        return InputPlan(keys, lambda read: {name: part.build(read) for name, part in parts.items()})
+    found = {reference: tuple(keys_of(graph, head, reference)) for path in inputs for reference in path.references}
+
+    def build(read: Read) -> object:
+        def resolve(reference: Reference) -> object:
+            return next((value for key in found[reference] if (value := read(key)) is not MISSING), None)
+
+        def exists(path_references: frozenset[Reference]) -> bool:
+            return any(read(key) is not MISSING for reference in path_references for key in found[reference])
+
+        for path in inputs:
+            if exists(path.references):
+                return path.evaluate(resolve)
+        return None
+
+    return InputPlan(tuple(key for keys in found.values() for key in keys), build)

@@ -1,0 +1,170 @@
+"""Every error that Flowcraft raises, as one tree: the type decides the reaction, the text is for people.
+
+::
+
+    FlowcraftError
+    ├── DefinitionError            a blueprint, flow or expression that can never work
+    │   └── ExpressionError        an expression that does not parse; carries the position
+    ├── RunError                   a request about a run that cannot be served
+    │   ├── RunNotFound
+    │   ├── RunConflict            the id is taken by a run with another input or blueprint
+    │   ├── RunFailed              raised by ``RunResult.raise_for_failure``
+    │   └── InvalidRequest         a value of the request is refused: id, limit, option
+    ├── NodeError                  what went wrong in one visit of a node
+    │   ├── NodeFailed             user code raised
+    │   ├── NodeTimedOut           user code ran longer than ``timeout``
+    │   ├── NodeNotRegistered      no function for ``uses``
+    │   ├── ConditionError         an expression could not be evaluated
+    │   ├── VisitLimitReached      a cycle went round more often than allowed
+    │   ├── DeadlineExceeded       the run's deadline passed
+    │   └── Poisoned               the visit killed its worker again and again
+    ├── AdapterError               the infrastructure
+    │   ├── Unavailable            try again
+    │   ├── UnknownOutcome         the write may or may not have happened: reload and look
+    │   ├── LeaseLost              another worker owns the visit now
+    │   └── Misconfigured          never works as configured
+    └── SerializationError         a value that cannot be stored
+        └── PayloadTooLarge
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AdapterError",
+    "ConditionError",
+    "DeadlineExceeded",
+    "DefinitionError",
+    "ExpressionError",
+    "FatalError",
+    "FlowcraftError",
+    "InvalidRequest",
+    "LeaseLost",
+    "Misconfigured",
+    "NodeError",
+    "NodeFailed",
+    "NodeNotRegistered",
+    "NodeTimedOut",
+    "PayloadTooLarge",
+    "Poisoned",
+    "RunConflict",
+    "RunError",
+    "RunFailed",
+    "RunNotFound",
+    "SerializationError",
+    "Unavailable",
+    "UnknownOutcome",
+    "VisitLimitReached",
+]
+
+
+class FlowcraftError(Exception):
+    """The root of all errors of this library."""
+
+
+class DefinitionError(FlowcraftError):
+    """A blueprint or flow that cannot work. ``subject`` names the offending node, edge or field."""
+
+    def __init__(self, message: str, *, subject: str | None = None) -> None:
+        super().__init__(message)
+        self.subject = subject
+
+
+class ExpressionError(DefinitionError):
+    """An expression that does not parse. ``position`` is the 0-based index into ``source``."""
+
+    def __init__(self, message: str, *, source: str, position: int, subject: str | None = None) -> None:
+        super().__init__(message, subject=subject)
+        self.source = source
+        self.position = position
+
+
+class RunError(FlowcraftError):
+    """A request about a run that cannot be served."""
+
+
+class RunNotFound(RunError):
+    """No run with this id: it never existed, or its retention time has passed."""
+
+
+class RunConflict(RunError):
+    """The run id is taken by a run that was started with another input or blueprint."""
+
+
+class RunFailed(RunError):
+    """The run ended ``failed`` or ``cancelled``; ``errors`` holds one line per failed node."""
+
+    def __init__(self, message: str, *, errors: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.errors = errors
+
+
+class InvalidRequest(RunError):
+    """A value of the request is refused (an id, a limit, an option); the message says which and why."""
+
+
+class NodeError(FlowcraftError):
+    """What went wrong in one visit of a node."""
+
+
+class NodeFailed(NodeError):
+    """The node's function raised an exception, which is the ``__cause__`` where it is at hand."""
+
+
+class FatalError(NodeFailed):
+    """Raise this in a node to fail it at once: no retry and no fallback."""
+
+
+class NodeTimedOut(NodeError):
+    """The node ran longer than its ``timeout``."""
+
+
+class NodeNotRegistered(NodeError):
+    """The registry has no function for the node's ``uses``."""
+
+
+class ConditionError(NodeError):
+    """An expression (condition or transform) of an edge could not be evaluated with these values."""
+
+
+class VisitLimitReached(NodeError):
+    """A cycle wanted to go round more often than its limit allows."""
+
+
+class DeadlineExceeded(NodeError):
+    """The run's deadline passed before it ended."""
+
+
+class Poisoned(NodeError):
+    """The visit killed its worker again and again; it is not tried any more."""
+
+
+class AdapterError(FlowcraftError):
+    """The infrastructure behind a port: never counts as a failure of a node."""
+
+
+class Unavailable(AdapterError):
+    """The backend cannot be reached or is overloaded at the moment: nothing was written, try again."""
+
+
+class UnknownOutcome(AdapterError):
+    """The backend did not say whether a write happened: reload and look, never guess."""
+
+
+class LeaseLost(AdapterError):
+    """Another worker owns the visit now."""
+
+
+class Misconfigured(AdapterError):
+    """The backend or its settings can never work like this; the message says what to change."""
+
+
+class SerializationError(FlowcraftError):
+    """A value that cannot be stored exactly; ``path`` says where in the value (``$.items[3]``)."""
+
+    def __init__(self, message: str, *, path: str = "$") -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class PayloadTooLarge(SerializationError):
+    """A value, message or document beyond the limit of the backend; never retried."""

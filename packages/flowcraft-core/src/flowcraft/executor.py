@@ -1,0 +1,310 @@
+"""Runs one visit: context, middleware, time limit, short retries, and the outcome in a form that can be committed."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import random
+import traceback
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, cast
+
+from flowcraft.blueprint import Node
+from flowcraft.checks import check_id
+from flowcraft.codec import Codec, JsonCodec
+from flowcraft.engine.draft import MISSING, Cell
+from flowcraft.errors import (
+    FatalError,
+    InvalidRequest,
+    NodeFailed,
+    NodeNotRegistered,
+    NodeTimedOut,
+    SerializationError,
+)
+from flowcraft.middleware import Call, Middleware, compose
+from flowcraft.model import ErrorInfo
+from flowcraft.nodes import ClassNode, NodeContext, Result, Surroundings, VisitRequest, detached
+from flowcraft.ports import Clock
+from flowcraft.registry import NodeFunction, Registry
+
+__all__ = [
+    "INLINE_DELAY",
+    "Dependencies",
+    "ExecutionOutcome",
+    "Executor",
+    "Hint",
+    "VisitRequest",
+    "error_info",
+    "open_dependencies",
+]
+
+#: A retry that is due within so many seconds waits in process; a longer one becomes a durable timer.
+INLINE_DELAY = 0.5
+_MAX_TEXT = 8000
+
+Hint = Callable[[str, Mapping[str, object]], None]
+#: The dependencies themselves, or a function that opens them as an async context manager.
+Dependencies = object
+
+
+class _ToCell(Protocol):
+    def __call__(self, value: object, /) -> Cell: ...
+
+
+@dataclass(slots=True)
+class ExecutionOutcome:
+    """What came of it: a completed outcome with cells, or a failed one. ``attempts`` is the last attempt's number."""
+
+    ok: bool
+    output: Cell = None
+    action: str | None = None
+    writes: Mapping[str, Cell] | None = None
+    error: ErrorInfo | None = None
+    retryable: bool = True
+    fatal: bool = False
+    attempts: int = 1
+    random: float = 0.5
+
+
+@asynccontextmanager
+async def open_dependencies(deps: Dependencies) -> AsyncGenerator[object]:
+    """The dependencies, opened and in the end closed if they came as a function that opens them.
+
+    Raises:
+        InvalidRequest: the function returned something else than an async context manager.
+    """
+    if callable(deps):
+        opening = cast("Callable[[], AbstractAsyncContextManager[object]]", deps)()
+        if not isinstance(opening, AbstractAsyncContextManager):
+            what = type(cast("object", opening)).__name__
+            raise InvalidRequest(f"deps must be a function that returns an async context manager, not a {what}")
+        async with opening as opened:
+            yield opened
+    else:
+        yield deps
+
+
+def error_info(error: BaseException) -> ErrorInfo:
+    """An exception as plain data, its texts cut at 8,000 characters."""
+    trace = "".join(traceback.format_exception(type(error), error, error.__traceback__, limit=-20))
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - of an exception class of the author's
+        text = "(its text cannot be told)"
+    return ErrorInfo(type(error).__name__, _storable(text[:_MAX_TEXT]), _storable(trace[-_MAX_TEXT:]))
+
+
+def _storable(text: str) -> str:
+    """Without lone surrogates, which come from names of files and the like."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+class Executor:
+    """Executes visits with one set of functions, dependencies and middleware. Shared by all visits of a process.
+
+    ``to_cell`` makes the stored form of a value (bytes by default; an in-process run keeps plain data).
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        deps: object = None,
+        middleware: Sequence[Middleware] = (),
+        codec: Codec,
+        clock: Clock,
+        to_cell: _ToCell | None = None,
+        random_source: Callable[[], float] = random.random,
+    ) -> None:
+        self._registry = registry
+        self._surroundings = Surroundings(deps, codec)
+        self._middleware = tuple(middleware)
+        self._codec = codec
+        self._clock = clock
+        self._to_cell = to_cell or codec.encode
+        self._random = random_source
+        self._prepared: dict[str, _Prepared] = {}  # by `uses`
+
+    def can_run(self, node: Node) -> bool:
+        """Whether this process has the function of ``node``, in the version that it names."""
+        return self._registry.find(node.uses) is not None
+
+    async def run(self, request: VisitRequest) -> ExecutionOutcome:
+        """Execute a visit, and again after a short delay while its policy allows.
+
+        Raises:
+            asyncio.CancelledError: the visit was cancelled from outside; there is no outcome.
+            AdapterError: the backend failed while the node read its context; it is not the node's failure.
+        """
+        node, attempt = request.node, request.attempt
+        prepared = self._prepared.get(node.uses) or self._prepare(node.uses)
+        if prepared is None:
+            error = NodeNotRegistered(f"no function is registered for {node.uses!r} (node {node.id!r})")
+            return ExecutionOutcome(False, error=error_info(error), fatal=True, attempts=attempt)
+        if prepared.function.blocking and request.hint is not None:
+            request = replace(request, hint=_from_thread(request.hint))
+        while True:
+            ctx: NodeContext[Any, Any] | None = None
+            try:
+                value = detached(request.input)
+                if prepared.wanted is not None:
+                    value = self._typed(prepared.wanted, value)
+                if node.timeout is None:
+                    ctx = NodeContext(request, self._surroundings, value, attempt)
+                    value = await prepared.call(ctx)
+                else:
+                    ctx = NodeContext(request, self._surroundings, value, attempt, self._clock.time() + node.timeout)
+                    value = await self._within(node.timeout, node, prepared.call, ctx)
+                action = None
+                if isinstance(value, Result):
+                    value, action = value.output, _action(value.action)
+                cell = self._to_cell(value)
+                writes = None if ctx.opened_context is None else self._cells(ctx.opened_context.writes)
+                return ExecutionOutcome(True, cell, action, writes, None, True, False, attempt)
+            except asyncio.CancelledError as error:
+                if _cancelled_from_outside():
+                    raise
+                own = NodeFailed(f"node {node.id!r} was cancelled by its own code")
+                outcome = _failed(own, error, prepared.function, attempt)
+            except (Exception, SystemExit) as error:
+                opened = None if ctx is None else ctx.opened_context
+                if opened is not None and opened.trouble is not None:
+                    raise opened.trouble from error
+                outcome = _failed(error, error, prepared.function, attempt)
+            if not await self._again(request, outcome, attempt):
+                return outcome
+            attempt += 1
+
+    async def _again(self, request: VisitRequest, outcome: ExecutionOutcome, attempt: int) -> bool:
+        """Whether the next attempt follows here; it is waited for."""
+        outcome.random = self._random()
+        retry = request.node.retry
+        if not outcome.retryable or outcome.fatal or attempt >= retry.attempts or _cancelled_from_outside():
+            return False
+        delay = retry.delay_after(attempt, outcome.random)
+        if delay > INLINE_DELAY:
+            return False
+        if request.hint is not None:
+            request.hint("node:retry", {"attempt": attempt, "error": str(outcome.error)})
+        if delay:
+            await self._clock.sleep(delay)
+        return True
+
+    def _cells(self, writes: Mapping[str, object]) -> Mapping[str, Cell]:
+        return {key: value if value is MISSING else self._to_cell(value) for key, value in writes.items()}
+
+    def _typed(self, wanted: Any, value: object) -> object:
+        return self._codec.convert(value, wanted) if isinstance(self._codec, JsonCodec) else value
+
+    async def _within(self, timeout: float, node: Node, call: Call, ctx: NodeContext[Any, Any]) -> Any:
+        limit = asyncio.timeout(timeout)
+        try:
+            async with limit:
+                return await call(ctx)
+        except TimeoutError as error:
+            if limit.expired():
+                raise NodeTimedOut(f"node {node.id!r} ran longer than its timeout of {timeout:g} s") from error
+            raise
+
+    def _prepare(self, uses: str) -> _Prepared | None:
+        function = self._registry.find(uses)
+        if function is None:
+            return None
+        call: Call
+        if function.node_class is not None:
+            call = _class_call(function.node_class, (SerializationError, *function.never_retry))
+        elif function.blocking:
+            call = _blocking_call(function.call)
+        else:
+            call = function.call
+        call = compose(self._middleware, call) if self._middleware else call
+        prepared = self._prepared[uses] = _Prepared(function, call, function.input_type)
+        return prepared
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A function in its middleware, ready to be awaited. ``wanted`` is the type of its input, if it says one."""
+
+    function: NodeFunction
+    call: Call
+    wanted: Any
+
+
+def _cancelled_from_outside() -> bool:
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
+def _failed(error: BaseException, told: BaseException, function: NodeFunction, attempt: int) -> ExecutionOutcome:
+    if error is not told:
+        error.__cause__ = told
+    never = isinstance(error, (SerializationError, *function.never_retry))
+    return ExecutionOutcome(
+        False, error=error_info(error), retryable=not never, fatal=isinstance(error, FatalError), attempts=attempt
+    )
+
+
+def _action(action: object) -> str | None:
+    """The action of a `Result`: text like that of an edge."""
+    if action is None or action == "":
+        return None
+    return str.__str__(check_id(action, "the action of a Result"))
+
+
+def _blocking_call(function: Callable[[Any], Any]) -> Call:
+    def run(ctx: NodeContext[Any, Any]) -> Any:
+        try:
+            return function(ctx)
+        except StopIteration as error:  # no future can carry it: whoever waits would wait for ever
+            raise RuntimeError("the node's function raised StopIteration") from error
+
+    async def call(ctx: NodeContext[Any, Any]) -> Any:
+        value = await asyncio.to_thread(run, ctx)
+        return await value if inspect.isawaitable(value) else value  # a plain function around an async one
+
+    return call
+
+
+def _from_thread(hint: Hint) -> Hint:
+    """``hint`` for a function in a thread: listeners are called on the event loop."""
+    loop = asyncio.get_running_loop()
+
+    def tell(kind: str, data: Mapping[str, object]) -> None:
+        with suppress(RuntimeError):  # the loop is closed: the function outlived its visit, and nobody listens
+            loop.call_soon_threadsafe(hint, kind, data)
+
+    return tell
+
+
+def _class_call(node_class: type[ClassNode[Any, Any, Any]], unretried: tuple[type[BaseException], ...]) -> Call:
+    async def call(ctx: NodeContext[Any, Any]) -> Any:
+        instance = node_class()
+        failure: Exception | None = None
+        try:
+            prepared = await instance.prep(ctx)
+            try:
+                made = await instance.exec(prepared, ctx)
+            except Exception as error:
+                failure = error
+                if isinstance(error, FatalError) or not (ctx.last_attempt or isinstance(error, unretried)):
+                    raise
+                made = await instance.fallback(error, ctx)
+            return await instance.post(made, ctx)
+        except Exception as error:
+            failure = error
+            raise
+        finally:
+            if failure is not None:
+                await _recover(instance, failure, ctx)
+
+    return call
+
+
+async def _recover(instance: ClassNode[Any, Any, Any], failure: Exception, ctx: NodeContext[Any, Any]) -> None:
+    try:
+        await instance.recover(failure, ctx)
+    except Exception:  # the outcome stands: an error while cleaning up is told, not raised
+        ctx.log.exception("recover of node %r failed", ctx.node_id)

@@ -1,0 +1,245 @@
+"""Planning one commit: any number of events folded into a run's head, and what is to be written because of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, cast
+
+from flowcraft.blueprint import Node
+from flowcraft.engine.draft import Cell
+from flowcraft.engine.head import Activation, Head
+from flowcraft.engine.inputs import InputPlan
+from flowcraft.engine.transition import Effects, EngineEvent, Visit, apply, due_work, run_status, seal
+from flowcraft.errors import PayloadTooLarge
+from flowcraft.graph import Graph
+from flowcraft.model import Capabilities, Change, Event, Index, Job, ValueKey
+from flowcraft.ports import Delivery
+from flowcraft.runstate import RunState, pack_head
+
+__all__ = [
+    "Applied", "EventSource", "Fold", "Gone", "Keeper", "Kept", "Result", "Rules", "Stale", "Submission", "Unread",
+    "change_size", "fold", "fold_events", "head_index", "job_of", "visit_of",
+]  # fmt: skip
+
+#: Decides what to do when it sees the head that is really committed on; asked again after a conflict.
+EventSource = Callable[[Graph, Head, float], Sequence[EngineEvent]]
+
+
+class Keeper(Protocol):
+    """A worker that may go on with a visit that its own commit made READY."""
+
+    def wants(self, job: Job, node: Node) -> bool:
+        """Whether it could execute ``node`` at once."""
+        ...
+
+    async def claim(self, keys: Sequence[str]) -> Sequence[bool]:
+        """Take the leases of visits that are being committed as READY."""
+        ...
+
+    def forget(self, keys: Sequence[str]) -> None:
+        """These leases are not needed after all."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A visit that is the submitter's to execute: committed, claimed, not published. ``values`` are known already."""
+
+    job: Job
+    graph: Graph
+    node: int
+    runs: int
+    plan: InputPlan
+    values: Mapping[ValueKey, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The event is committed, together with others perhaps: ``effects`` are those of the whole commit."""
+
+    effects: Effects
+    terminal: bool
+    kept: Kept | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """The event changed nothing: its activation is over, or the run has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """There is no such run."""
+
+
+Result = Applied | Stale | Gone
+
+
+@dataclass(slots=True, eq=False)
+class Submission:
+    """An event on its way into a commit. Its ``delivery`` is acked when the event has been decided."""
+
+    event: EngineEvent | EventSource
+    delivery: Delivery | None
+    keeper: Keeper | None
+    future: asyncio.Future[Result]
+    applied: bool = False
+    kept: tuple[Job, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the commits of one process have in common. ``retention``: seconds a run is kept after its end, or None."""
+
+    queue_name: str
+    retention: float | None
+    grace: float
+    bound: bool
+    limits: Capabilities
+
+
+@dataclass(slots=True)
+class Fold:
+    """One planned commit of one run, which ``state`` is ahead of the store by."""
+
+    state: RunState
+    submissions: list[Submission]
+    effects: Effects
+    change: Change
+    claimed: set[str] = field(default_factory=set[str])
+
+
+class Unread(LookupError):
+    """Planning asked for a value that was not read before: read it and plan again."""
+
+    def __init__(self, key: ValueKey) -> None:
+        super().__init__(f"{key} was not read before planning")
+        self.key = key
+
+
+def visit_of(node: int, activation: Activation) -> Visit:
+    """The fence of an activation."""
+    return Visit(node, activation.nonce, activation.visit, activation.attempt)
+
+
+def job_of(graph: Graph, run_id: str, node: int, activation: Activation, queue_name: str) -> Job:
+    """The doorbell for an activation. ``queue_name`` is the queue of nodes that name none."""
+    definition = graph.nodes[node if activation.runs < 0 else activation.runs]
+    return Job(
+        run_id, graph.ids[node], activation.visit, activation.attempt, activation.nonce,
+        definition.queue or queue_name, definition.priority, activation.resend,
+    )  # fmt: skip
+
+
+def head_index(head: Head, now: float, retention: float | None) -> Index:
+    """What the store finds the run by. A terminal run is due again when its retention time is over."""
+    wake_at = head.wake_at
+    if head.terminal:
+        wake_at = None if retention is None else now + retention
+    return Index(run_status(head), wake_at, now)
+
+
+def fold_events(graph: Graph, run_id: str, head: Head, effects: Effects, now: float) -> tuple[Event, ...]:
+    """The facts of a sealed fold as events; `seal` has counted them in ``head.seq`` already."""
+    first = head.seq - len(effects.facts) + 1
+    return tuple(
+        Event(run_id, seq, kind, now, None if node < 0 else graph.ids[node], visit, attempt, data)
+        for seq, (kind, node, visit, attempt, data) in enumerate(effects.facts, first)
+    )
+
+
+def fold(
+    state: RunState, submissions: list[Submission], *, nonce: str, now: float, rules: Rules,
+    values: Mapping[ValueKey, Cell],
+) -> Fold | None:  # fmt: skip
+    """Fold the events into the state's draft; None if all of them are stale, and then nothing has changed.
+
+    Raises whatever an event makes the engine raise: the state must then be rewound.
+
+    Raises:
+        Unread: a value is needed that is neither in ``values`` nor known to the state. PayloadTooLarge: the commit
+            would be beyond the limits of the store.
+    """
+    draft = state.draft
+    known = state.values
+
+    def read(key: ValueKey) -> Cell:
+        if key in values:
+            return values[key]
+        if key in known:
+            return known[key]
+        raise Unread(key)
+
+    state.tentative = True
+    draft.read = read
+    draft.begin(nonce, now)
+    for submission in submissions:
+        submission.kept = None
+        submission.applied = _apply(state, submission.event, now)
+    effects = seal(draft)
+    if not effects.changed:
+        state.tentative = False
+        return None
+    head = draft.head
+    if head.wake_at is not None and head.wake_at <= now:
+        # The engine only ever moves it forward; one that has passed would wake the ticker after every commit.
+        head.wake_at = due_work(head, now, rules.grace)[0]
+    jobs = _share_out(state, submissions, effects, rules)
+    change = Change(
+        run_id=state.run_id,
+        version=state.version,
+        token=nonce,
+        head=pack_head(draft.graph.content_hash, head),
+        index=head_index(head, now, rules.retention),
+        values=cast("Mapping[ValueKey, bytes]", effects.values),  # cells are bytes here
+        deleted=effects.deleted,
+        jobs=jobs,
+        deliveries=[s.delivery for s in submissions if s.delivery is not None and not s.kept] if rules.bound else (),
+        events=fold_events(draft.graph, state.run_id, head, effects, now),
+    )
+    _check_size(change, rules)
+    return Fold(state, submissions, effects, change)
+
+
+def _apply(state: RunState, event: EngineEvent | EventSource, now: float) -> bool:
+    if not callable(event):
+        return apply(state.draft, event)
+    applied = [apply(state.draft, each) for each in event(state.graph, state.draft.head, now)]
+    return any(applied)
+
+
+def _share_out(state: RunState, submissions: list[Submission], effects: Effects, rules: Rules) -> list[Job]:
+    """The jobs of all that became READY, without those that their submitters keep."""
+    graph = state.graph
+    ready = {
+        node: job_of(graph, state.run_id, node, activation, rules.queue_name) for node, activation in effects.ready
+    }
+    for submission in submissions:
+        keeper = submission.keeper
+        if keeper is None or not submission.applied or submission.future.done():
+            continue
+        for node, job in ready.items():
+            activation = state.draft.head.active[node]
+            definition = graph.nodes[node if activation.runs < 0 else activation.runs]
+            if job.resend == 0 and keeper.wants(job, definition):
+                submission.kept = (job, node)
+                del ready[node]
+                break
+    return list(ready.values())
+
+
+def change_size(change: Change, *, history: bool) -> tuple[int, int]:
+    """How many items and bytes a change makes a store write, roughly."""
+    items = 1 + len(change.values) + len(change.deleted) + len(change.jobs) + (len(change.events) if history else 0)
+    return items, len(change.head) + sum(map(len, change.values.values()))
+
+
+def _check_size(change: Change, rules: Rules) -> None:
+    most_items, most_bytes = rules.limits.max_commit_items, rules.limits.max_commit_bytes
+    if most_items is None and most_bytes is None:
+        return
+    items, size = change_size(change, history=rules.limits.history)
+    if (most_items is not None and items > most_items) or (most_bytes is not None and size > most_bytes):
+        raise PayloadTooLarge(f"a commit of run {change.run_id!r} takes {items} items and {size:,} bytes, too many")

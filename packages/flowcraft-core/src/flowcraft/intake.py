@@ -1,0 +1,205 @@
+"""From deliveries to visits: one claim for a batch, one look at each run's head, a slot for each visit that is due."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, cast
+
+from flowcraft.claims import Claims
+from flowcraft.committer import Committer
+from flowcraft.engine.head import DRAINING, READY
+from flowcraft.errors import AdapterError, FlowcraftError, Misconfigured
+from flowcraft.folding import Kept
+from flowcraft.model import Job
+from flowcraft.ports import Clock, Delivery
+from flowcraft.runstate import RunState
+from flowcraft.visits import Slot, VisitRunner, Work, end_delivery
+
+__all__ = ["Intake"]
+
+_LOG = logging.getLogger("flowcraft.worker")
+
+
+class Intake:
+    """What a worker has in hand: deliveries that just came, and visits in their slots by the keys of their leases."""
+
+    def __init__(self, committer: Committer, claims: Claims, clock: Clock, concurrency: int) -> None:
+        self.slots: dict[str, Slot] = {}
+        self._committer = committer
+        self._claims = claims
+        self._clock = clock
+        self._concurrency = concurrency
+        self._adopted: Slot | None = None
+        self._arriving: list[Delivery] = []
+        self._runner: VisitRunner  # by `serve`, before anything is accepted
+
+    def serve(self, runner: VisitRunner) -> None:
+        """Execute with this runner from now on."""
+        self._runner = runner
+
+    @property
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """The tasks of all slots."""
+        return [slot.task for slot in self.slots.values() if slot.task is not None]
+
+    def move(self, slot: Slot, old: str) -> None:
+        """A slot went on with another visit."""
+        del self.slots[old]
+        self.slots[slot.key] = slot
+
+    async def return_arriving(self) -> None:
+        """Hand back what was received and not begun. The leases go first: whoever gets it must be able to take it."""
+        arriving, self._arriving = self._arriving, []
+        if arriving:
+            await self._claims.release([delivery.job.claim_key for delivery in arriving])
+        for delivery in arriving:
+            await end_delivery(delivery.retry())
+
+    async def accept(self, batch: Sequence[Delivery]) -> None:
+        """One claim for the whole batch, and one look at each run's head; then a slot for each visit that is due."""
+        self._arriving.extend(batch)
+        fresh: dict[str, Delivery] = {}
+        for delivery in await self._fitting(batch):
+            key = delivery.job.claim_key
+            if key in fresh or key in self.slots or self._claims.finished(key):
+                await self._ack(delivery)  # in hand already, or just done: the message came twice
+            else:
+                fresh[key] = delivery
+        if not fresh:
+            return
+        runs = {delivery.job.run_id for delivery in fresh.values()}
+        unknown = [run_id for run_id in runs if self._committer.peek(run_id, self._claims.trust) is None]
+        won, loaded = await self._claim_and_load(list(fresh), unknown)
+        unsure: list[Delivery] = []
+        for delivery, mine in zip(fresh.values(), won, strict=True):
+            run_id = delivery.job.run_id
+            if not mine:
+                # Its holder is alive, or died less than a lease ago: then this message is the quickest way back, and
+                # goes round once or twice until the lease is over.
+                self._arriving.remove(delivery)
+                await end_delivery(delivery.retry(delay=self._claims.ttl / 2))
+            elif run_id in loaded:
+                await self._begin(delivery, loaded[run_id])
+            elif not self._begin_remembered(delivery):
+                unsure.append(delivery)
+        if unsure:
+            _, loaded = await self._claim_and_load([], sorted({delivery.job.run_id for delivery in unsure}))
+            for delivery in unsure:
+                await self._begin(delivery, loaded[delivery.job.run_id])
+
+    async def _claim_and_load(
+        self, keys: Sequence[str], run_ids: Sequence[str]
+    ) -> tuple[Sequence[bool], dict[str, _Loaded]]:
+        """Both at the same time: a lease that is won now was free when the head was read, or a moment before."""
+        if not run_ids:
+            return await self._claims.take(keys), {}
+        loading = [self._committer.load(run_id) for run_id in run_ids]
+        if not keys:
+            return (), dict(zip(run_ids, await asyncio.gather(*loading, return_exceptions=True), strict=True))
+        won, *loaded = await asyncio.gather(self._claims.take(keys), *loading, return_exceptions=True)
+        if isinstance(won, BaseException):
+            raise won
+        return cast("Sequence[bool]", won), dict(zip(run_ids, cast("list[_Loaded]", loaded), strict=True))
+
+    def _begin_remembered(self, delivery: Delivery) -> bool:
+        """Execute what a head in memory says is READY; anything else takes a look at the store."""
+        state = self._committer.peek(delivery.job.run_id, 2 * self._claims.trust)
+        if state is None or _standing(delivery.job, state) != READY:
+            return False
+        self._execute(delivery, state)
+        return True
+
+    async def _begin(self, delivery: Delivery, state: _Loaded) -> None:
+        """Decide on a head that was just loaded."""
+        job = delivery.job
+        if isinstance(state, BaseException):
+            if not isinstance(state, FlowcraftError):
+                raise state
+            delay = (
+                1.0 if isinstance(state, AdapterError) and not isinstance(state, Misconfigured) else self._claims.ttl
+            )
+            _LOG.error("a run cannot be read, its job is handed back: %s", state, extra={"run_id": job.run_id})
+            self._occupy(delivery, lambda slot, runner: runner.hand_back(slot, job, delay=delay))
+            return
+        standing = None if state is None else _standing(job, state)
+        if state is not None and standing == READY:
+            self._execute(delivery, state)
+        elif state is not None and standing == DRAINING:
+            node = state.graph.index[job.node]
+            self._occupy(delivery, lambda slot, runner: runner.drop(slot, node))
+        else:
+            self._claims.forget([job.claim_key])
+            await self._ack(delivery)
+
+    def _execute(self, delivery: Delivery, state: RunState) -> None:
+        work = Work.of(delivery.job, state.graph, state.committed(), state.values)
+        self._occupy(delivery, lambda slot, runner: runner.run(slot, work))
+
+    async def _fitting(self, batch: Sequence[Delivery]) -> Sequence[Delivery]:
+        """The queue does not know of an adopted visit: beside one, what is too much is handed back."""
+        if self._adopted is None:
+            return batch
+        room = max(0, self._concurrency - len(self.slots))
+        for delivery in batch[room:]:
+            self._arriving.remove(delivery)
+            await end_delivery(delivery.retry(delay=1.0))
+        return batch[:room]
+
+    @property
+    def may_adopt(self) -> bool:
+        """Whether there is room for a visit without a delivery, and there is no other one."""
+        return self._adopted is None and len(self.slots) + len(self._arriving) < self._concurrency
+
+    def adopt(self, kept: Kept) -> None:
+        """Execute a visit that this worker's ticker made READY and claimed."""
+        slot = Slot(kept.job, None, self._clock.monotonic())
+        if self.may_adopt:
+            self._adopted = slot
+            self._start(slot, self._runner.run(slot, Work.kept(kept)))
+        else:  # the room was taken meanwhile
+            self._start(slot, self._runner.hand_back(slot, kept.job, delay=0.0))
+
+    def _occupy(self, delivery: Delivery, use: Callable[[Slot, VisitRunner], Coroutine[Any, Any, None]]) -> None:
+        slot = Slot(delivery.job, delivery, self._clock.monotonic())
+        self._arriving.remove(delivery)
+        self._start(slot, use(slot, self._runner))
+
+    def _start(self, slot: Slot, coroutine: Coroutine[Any, Any, None]) -> None:
+        self.slots[slot.key] = slot
+        slot.task = asyncio.create_task(self._use(slot, coroutine))
+
+    async def _use(self, slot: Slot, coroutine: Coroutine[Any, Any, None]) -> None:
+        try:
+            await coroutine
+        except Exception:  # noqa: BLE001 - none by design; whatever it is, the visit must not be stuck in this worker
+            job = slot.job
+            extra = {"run_id": job.run_id, "node_id": job.node, "attempt": job.attempt}
+            _LOG.exception("a visit is handed back after an unexpected error", extra=extra)
+            await self._runner.hand_back(slot, job, delay=self._claims.ttl, forgive=False)
+        finally:
+            self.slots.pop(slot.key, None)
+            if self._adopted is slot:
+                self._adopted = None
+
+    async def _ack(self, delivery: Delivery) -> None:
+        self._arriving.remove(delivery)
+        await end_delivery(delivery.ack())
+
+
+_Loaded = RunState | BaseException | None
+
+
+def _standing(job: Job, state: RunState) -> int | None:
+    """The state of the node if the job's activation is its current one, or None."""
+    head = state.committed()
+    node = state.graph.index.get(job.node, -1)
+    activation = head.active.get(node)
+    if activation is None or (activation.nonce, activation.visit, activation.attempt) != (
+        job.nonce,
+        job.visit,
+        job.attempt,
+    ):
+        return None
+    return head.states[node]

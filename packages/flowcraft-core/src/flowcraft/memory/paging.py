@@ -1,0 +1,42 @@
+"""Cursors of pages: opaque text that a caller hands back, checked like any other input."""
+
+from __future__ import annotations
+
+import json
+
+from flowcraft.errors import InvalidRequest
+
+__all__ = ["decode_due", "decode_list", "encode_cursor"]
+
+
+def encode_cursor(at: float, last: str | int) -> str:
+    """The cursor after the row with this time and identity."""
+    return json.dumps([at, last], separators=(",", ":"))
+
+
+def decode_due(after: str | None) -> tuple[float, str]:
+    """The (wake_at, run_id) after which `due` goes on."""
+    if after is None:
+        return float("-inf"), ""
+    at, last = _decode(after)
+    if not isinstance(last, str):
+        raise InvalidRequest(f"not a cursor of this listing: {after[:80]!r}")
+    return at, last
+
+
+def decode_list(after: str | None) -> tuple[float, int]:
+    """The (created_at, number) before which `list` goes on."""
+    if after is None:
+        return float("inf"), 0
+    at, last = _decode(after)
+    if not isinstance(last, int):
+        raise InvalidRequest(f"not a cursor of this listing: {after[:80]!r}")
+    return at, last
+
+
+def _decode(after: str) -> tuple[float, object]:
+    try:
+        at, last = json.loads(after)
+        return float(at), last
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InvalidRequest(f"not a cursor of this listing: {after[:80]!r}") from error

@@ -1,0 +1,345 @@
+"""The job queue in memory: heaps of ready and of hidden messages."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from types import TracebackType
+
+from flowcraft.errors import SerializationError
+from flowcraft.memory.alarm import Alarm
+from flowcraft.model import Capabilities, Job
+from flowcraft.ports import Clock
+
+__all__ = ["DeadLetter", "MemoryDelivery", "MemoryJobQueue"]
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message that was given up, with its body as it came."""
+
+    queue: str
+    reason: str
+    body: bytes
+
+
+class _Message:
+    """``hidden_until`` is None while it can be received; ``receipt`` counts deliveries and fences late owners."""
+
+    __slots__ = ("body", "gone", "hidden_until", "priority", "queue", "receipt", "seen")
+
+    def __init__(self, queue: str, priority: int, body: Job | bytes) -> None:
+        self.queue = queue
+        self.priority = priority
+        self.body = body
+        self.receipt = 0
+        self.seen = False
+        self.gone = False
+        self.hidden_until: float | None = None
+
+    def raw(self) -> bytes:
+        return self.body.to_bytes() if isinstance(self.body, Job) else self.body
+
+
+class MemoryJobQueue:
+    """All queues of one process. Differs from the protocol in nothing; every publish is confirmed.
+
+    Times are durations here (visibility, delay), so they follow the clock's ``monotonic``.
+    """
+
+    def __init__(self, clock: Clock, *, visibility: float = 30.0) -> None:
+        self.capabilities = Capabilities(durable=False, priorities=True, visibility=visibility)
+        self._now = clock.monotonic
+        self._visibility = visibility
+        self._numbers = itertools.count()
+        self._ready: dict[str, list[tuple[int, float, int, _Message]]] = {}
+        self._depth: dict[str, int] = {}
+        self._hidden: list[tuple[float, int, _Message]] = []
+        self._hidden_live = 0
+        self._receivers: dict[str, set[_Reception]] = {}
+        self._alarm = Alarm(clock, clock.monotonic, self._ring)
+        self._dead: list[DeadLetter] = []
+
+    async def setup(self) -> None:
+        """Nothing to create."""
+
+    async def aclose(self) -> None:
+        """End the receivers; the messages stay for whoever opens the next block."""
+        for reception in {r for group in self._receivers.values() for r in group}:
+            reception.end()
+        await self._alarm.close()
+
+    async def publish(self, jobs: Sequence[Job], *, delay: float = 0.0) -> Sequence[Job]:
+        """See the protocol. Nothing is ever unconfirmed."""
+        self.push(jobs, delay=delay)
+        return ()
+
+    async def publish_bytes(self, queue: str, body: bytes, *, priority: int = 0) -> None:
+        """Put any bytes into a queue, as a foreign or newer producer would."""
+        self._show(_Message(queue, priority, body), self._now())
+
+    async def depth(self, queue: str) -> int | None:
+        """Messages that can be received now, exactly."""
+        self._promote()
+        return self._depth.get(queue, 0)
+
+    async def dead_letters(self) -> Sequence[DeadLetter]:
+        """What was rejected or could not be decoded, oldest first."""
+        return tuple(self._dead)
+
+    def deliveries(
+        self, queues: Sequence[str], *, prefetch: int
+    ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[MemoryDelivery]]]:
+        """See the protocol."""
+        return _Reception(self, queues, prefetch)
+
+    def push(self, jobs: Sequence[Job], *, delay: float = 0.0) -> None:
+        """Publish within the caller's step: nothing else of the event loop runs in between."""
+        now = self._now()
+        for job in jobs:
+            message = _Message(job.queue, job.priority, job)
+            if delay > 0:
+                self._hide(message, now + delay)
+            else:
+                self._show(message, now)
+
+    def settle(self, delivery: MemoryDelivery) -> None:
+        """Ack within the caller's step, if the delivery is still the message's latest."""
+        message = delivery.message
+        if message.receipt == delivery.receipt and not message.gone:
+            self._remove(message)
+
+    def retry(self, delivery: MemoryDelivery, delay: float) -> None:
+        """Make the message visible, now or later, if the delivery is still its latest."""
+        message = delivery.message
+        if message.receipt == delivery.receipt and message.hidden_until is not None and not message.gone:
+            self._unhide(message)
+            if delay > 0:
+                self._hide(message, self._now() + delay)
+            else:
+                self._show(message, self._now())
+
+    def extend(self, delivery: MemoryDelivery, seconds: float) -> None:
+        """Hide the message until then, if the delivery is still its latest and nobody else can have it yet."""
+        message = delivery.message
+        if message.receipt == delivery.receipt and message.hidden_until is not None and not message.gone:
+            self._unhide(message)
+            self._hide(message, self._now() + seconds)
+
+    def bury(self, delivery: MemoryDelivery, reason: str) -> None:
+        """Move the message to the dead letters, if the delivery is still its latest."""
+        message = delivery.message
+        if message.receipt == delivery.receipt and not message.gone:
+            self._remove(message)
+            self._dead.append(DeadLetter(message.queue, reason, message.raw()))
+
+    def take(self, queues: Sequence[str], room: int, ended: Callable[[MemoryDelivery], None]) -> list[MemoryDelivery]:
+        """Up to ``room`` deliveries, the most urgent of each queue first; the alarm is set for what stays hidden."""
+        now = self._promote()
+        taken: list[MemoryDelivery] = []
+        for queue in queues:
+            heap = self._ready.get(queue)
+            while heap and len(taken) < room:
+                message = heapq.heappop(heap)[3]
+                if message.gone:
+                    continue
+                self._depth[queue] -= 1
+                delivery = self._deliver(message, now, ended)
+                if delivery is not None:
+                    taken.append(delivery)
+        return taken
+
+    def _deliver(self, message: _Message, now: float, ended: Callable[[MemoryDelivery], None]) -> MemoryDelivery | None:
+        body = message.body
+        try:
+            job = body if isinstance(body, Job) else Job.from_bytes(body)
+        except SerializationError as error:
+            message.gone = True
+            self._dead.append(DeadLetter(message.queue, str(error), message.raw()))
+            return None
+        message.receipt += 1
+        delivery = MemoryDelivery(self, message, job, redelivered=message.seen, ended=ended)
+        message.seen = True
+        self._hide(message, now + self._visibility)
+        return delivery
+
+    def _show(self, message: _Message, since: float) -> None:
+        message.hidden_until = None
+        number = next(self._numbers)
+        heapq.heappush(self._ready.setdefault(message.queue, []), (-message.priority, since, number, message))
+        self._depth[message.queue] = self._depth.get(message.queue, 0) + 1
+        for reception in self._receivers.get(message.queue, ()):
+            reception.wake()
+
+    def _hide(self, message: _Message, until: float) -> None:
+        message.hidden_until = until
+        self._hidden_live += 1
+        heapq.heappush(self._hidden, (until, next(self._numbers), message))
+        # Most entries are left behind by an ack long before their time; dropping them in bulk keeps that cheap.
+        if len(self._hidden) > 2 * self._hidden_live + 64:
+            self._hidden = [entry for entry in self._hidden if _is_hidden(entry[2], entry[0])]
+            heapq.heapify(self._hidden)
+        if self._receivers:
+            self._alarm.set(self._hidden[0][0])
+
+    def _unhide(self, message: _Message) -> None:
+        message.hidden_until = None
+        self._hidden_live -= 1
+
+    def _remove(self, message: _Message) -> None:
+        message.gone = True
+        if message.hidden_until is not None:
+            self._unhide(message)
+        else:
+            self._depth[message.queue] -= 1  # it became visible again, but nobody took it
+
+    def _promote(self) -> float:
+        now = self._now()
+        while self._hidden and self._hidden[0][0] <= now:
+            until, _, message = heapq.heappop(self._hidden)
+            if _is_hidden(message, until):
+                self._unhide(message)
+                self._show(message, until)
+        return now
+
+    def _ring(self) -> None:
+        self._promote()
+        self._set_alarm()
+
+    def _set_alarm(self) -> None:
+        while self._hidden and not _is_hidden(self._hidden[0][2], self._hidden[0][0]):
+            heapq.heappop(self._hidden)
+        if self._hidden and self._receivers:
+            self._alarm.set(self._hidden[0][0])
+
+    def open(self, reception: _Reception) -> None:
+        """A receiver is there."""
+        for queue in reception.queues:
+            self._receivers.setdefault(queue, set()).add(reception)
+        self._set_alarm()
+
+    async def close(self, reception: _Reception, held: Sequence[MemoryDelivery]) -> None:
+        """A receiver left: what it still held is anyone's again, as if it had never been delivered."""
+        for queue in reception.queues:
+            group = self._receivers.get(queue, set())
+            group.discard(reception)
+            if not group:
+                self._receivers.pop(queue, None)
+        for delivery in held:
+            if delivery.message.receipt == delivery.receipt:
+                delivery.message.seen = delivery.redelivered
+            self.retry(delivery, 0.0)
+        if not self._receivers:
+            await self._alarm.close()
+
+
+def _is_hidden(message: _Message, until: float) -> bool:
+    return message.hidden_until == until and not message.gone
+
+
+class MemoryDelivery:
+    """See the protocol. A second ending of one delivery does nothing."""
+
+    __slots__ = ("_ended", "_queue", "job", "message", "receipt", "redelivered")
+
+    def __init__(
+        self,
+        queue: MemoryJobQueue,
+        message: _Message,
+        job: Job,
+        *,
+        redelivered: bool,
+        ended: Callable[[MemoryDelivery], None],
+    ) -> None:
+        self._queue = queue
+        self._ended: Callable[[MemoryDelivery], None] | None = ended
+        self.message = message
+        self.receipt = message.receipt
+        self.job = job
+        self.redelivered = redelivered
+
+    async def ack(self) -> None:
+        """See the protocol."""
+        if self._end():
+            self._queue.settle(self)
+
+    async def retry(self, *, delay: float = 0.0) -> None:
+        """See the protocol."""
+        if self._end():
+            self._queue.retry(self, delay)
+
+    async def reject(self, reason: str) -> None:
+        """See the protocol."""
+        if self._end():
+            self._queue.bury(self, reason)
+
+    async def extend(self, seconds: float) -> None:
+        """See the protocol."""
+        if self._ended is not None:
+            self._queue.extend(self, seconds)
+
+    def settled(self) -> None:
+        """See the protocol."""
+        self._end()
+
+    def _end(self) -> bool:
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended(self)
+        return ended is not None
+
+
+class _Reception:
+    """One block of `MemoryJobQueue.deliveries`."""
+
+    def __init__(self, queue: MemoryJobQueue, queues: Sequence[str], prefetch: int) -> None:
+        self._queue = queue
+        self.queues = list(dict.fromkeys(queues))
+        self._prefetch = prefetch
+        self._held: dict[int, MemoryDelivery] = {}
+        self._changed = asyncio.Event()
+        self._over = False
+
+    async def __aenter__(self) -> AsyncIterator[Sequence[MemoryDelivery]]:
+        self._queue.open(self)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
+        held = list(self._held.values())
+        self._held.clear()
+        await self._queue.close(self, held)
+
+    def __aiter__(self) -> AsyncIterator[Sequence[MemoryDelivery]]:
+        return self
+
+    async def __anext__(self) -> Sequence[MemoryDelivery]:
+        while not self._over:
+            self._changed.clear()
+            room = self._prefetch - len(self._held)
+            if room > 0 and (batch := self._queue.take(self.queues, room, self._let_go)):
+                self._held.update((id(delivery), delivery) for delivery in batch)
+                # The next batch begins with another queue, so that a busy one does not starve the others.
+                self.queues.append(self.queues.pop(0))
+                return batch
+            await self._changed.wait()
+        raise StopAsyncIteration
+
+    def wake(self) -> None:
+        """There may be something to take."""
+        self._changed.set()
+
+    def end(self) -> None:
+        """Let the iterator stop."""
+        self._over = True
+        self._changed.set()
+
+    def _let_go(self, delivery: MemoryDelivery) -> None:
+        self._held.pop(id(delivery), None)
+        self._changed.set()

@@ -1,0 +1,276 @@
+"""What crosses a port: frozen dataclasses of ids, bytes and numbers. Times are epoch seconds of the store's clock."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, Literal, NamedTuple, TypeVar, cast
+
+from flowcraft.errors import SerializationError
+
+__all__ = [
+    "RUN_INPUT",
+    "TERMINAL",
+    "Capabilities",
+    "Change",
+    "Committed",
+    "Created",
+    "ErrorInfo",
+    "Event",
+    "Index",
+    "Job",
+    "NewRun",
+    "NodeState",
+    "Page",
+    "RunStatus",
+    "RunSummary",
+    "Space",
+    "StoredHead",
+    "ValueKey",
+]
+
+T = TypeVar("T")
+
+RunStatus = Literal["running", "awaiting", "paused", "cancelling", "completed", "failed", "cancelled"]
+#: The statuses that a run never leaves, except by an explicit command that opens a new epoch.
+TERMINAL: frozenset[str] = frozenset({"completed", "failed", "cancelled"})
+NodeState = Literal[
+    "pending", "ready", "held", "parked", "waiting", "retrying", "draining",
+    "completed", "failed", "skipped", "cancelled",
+]  # fmt: skip
+
+#: ``context``: the user's keys (visit 0) · ``output``: by node and visit · ``input``: what an edge's transform made, by
+#: edge and visit of its source · ``error``: why a visit failed · ``item``, ``signal``: of batches and waits.
+Space = Literal["context", "output", "input", "error", "item", "signal"]
+
+
+class ValueKey(NamedTuple):
+    """Names one stored value of a run. ``visit`` is 0 where values have no visits."""
+
+    space: Space
+    name: str
+    visit: int = 0
+
+
+#: The input that the run was started with (no node has an empty id).
+RUN_INPUT = ValueKey("output", "", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorInfo:
+    """Why a visit failed, as plain data. ``kind`` is the type's name; texts are cut at 8,000 characters."""
+
+    kind: str
+    text: str
+    trace: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.text}" if self.text else self.kind
+
+    def to_dict(self) -> dict[str, object]:
+        """The error as data: what a fallback gets as ``input["error"]``, and what is stored."""
+        limit = 8000
+        return {"kind": self.kind, "message": self.text[:limit], "trace": self.trace[-limit:]}
+
+    @staticmethod
+    def from_dict(data: object) -> ErrorInfo:
+        """The inverse of `to_dict`; what is missing is empty."""
+        row = cast("dict[str, object]", data) if isinstance(data, dict) else {}
+        return ErrorInfo(str(row.get("kind", "Error")), str(row.get("message", "")), str(row.get("trace", "")))
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A doorbell: "this visit may be READY". Ids only, no authority; the head decides.
+
+    ``nonce`` is of the commit that made the visit READY; (nonce, node, visit, attempt) is the activation. ``resend``
+    counts how often the ticker has sent it again.
+    """
+
+    run_id: str
+    node: str
+    visit: int
+    attempt: int
+    nonce: str
+    queue: str = ""
+    priority: int = 0
+    resend: int = 0
+
+    def to_bytes(self) -> bytes:
+        """The message body: JSON text, well below 2 KB (ids are at most 200 bytes)."""
+        row = [1, self.run_id, self.node, self.visit, self.attempt, self.nonce, self.queue, self.priority, self.resend]
+        return json.dumps(row, separators=(",", ":")).encode()
+
+    @staticmethod
+    def from_bytes(data: bytes) -> Job:
+        """Decode a message body.
+
+        Raises:
+            SerializationError: it is not one; the caller moves it to the dead letters.
+        """
+        try:
+            row = json.loads(data)
+            version, run_id, node, visit, attempt, nonce, queue, priority, resend = row
+        except (ValueError, TypeError, RecursionError) as error:
+            raise SerializationError(f"not a job message: {data[:80]!r}") from error
+        texts = (run_id, node, nonce, queue)
+        numbers = (visit, attempt, priority, resend)
+        if version != 1 or not all(type(x) is str for x in texts) or not all(type(x) is int for x in numbers):
+            raise SerializationError(f"not a job message of version 1: {data[:80]!r}")
+        return Job(run_id, node, visit, attempt, nonce, queue, priority, resend)
+
+    @property
+    def claim_key(self) -> str:
+        """The name of the lease on this activation: whoever holds it works on it."""
+        return f"{self.run_id}\x1f{self.node}\x1f{self.visit}\x1f{self.attempt}\x1f{self.nonce}"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One fact of a run's history. ``seq`` counts from 1 without gaps; 0 marks a hint that is not stored."""
+
+    run_id: str
+    seq: int
+    type: str
+    at: float
+    node: str | None = None
+    visit: int = 0
+    attempt: int = 0
+    data: Mapping[str, object] = field(default_factory=dict[str, object])
+
+    def to_json(self) -> str:
+        """The event as JSON text, without its run id and number, which the store keeps beside it."""
+        row = {"type": self.type, "at": self.at, "node": self.node, "visit": self.visit, "attempt": self.attempt}
+        return json.dumps({**row, "data": dict(self.data)}, separators=(",", ":"))
+
+    @staticmethod
+    def from_json(run_id: str, seq: int, text: str | bytes) -> Event:
+        """The inverse of `to_json`."""
+        row = cast("dict[str, object]", json.loads(text))
+        return Event(
+            run_id, seq, str(row["type"]), cast("float", row["at"]), cast("str | None", row["node"]),
+            cast("int", row["visit"]), cast("int", row["attempt"]), cast("dict[str, object]", row["data"]),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """The columns a store can find a document by. ``wake_at`` may be early, never late; None: nothing is due."""
+
+    status: str
+    wake_at: float | None
+    updated_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """A document to be created in one step. ``fingerprint`` tells a repeated start from another one."""
+
+    run_id: str
+    fingerprint: str
+    token: str
+    head: bytes
+    index: Index
+    created_at: float
+    blueprint_id: str = ""
+    blueprint_hash: str = ""
+    values: Mapping[ValueKey, bytes] = field(default_factory=dict[ValueKey, bytes])
+    jobs: Sequence[Job] = ()
+    events: Sequence[Event] = ()
+    kind: str = "run"
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """``made`` is False if the document existed; ``fingerprint`` and ``token`` are then those of the stored one."""
+
+    made: bool
+    fingerprint: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredHead:
+    """A document as loaded: ``version`` is the store's, opaque; ``values`` are those asked for that exist."""
+
+    run_id: str
+    head: bytes
+    version: str
+    token: str
+    index: Index
+    values: Mapping[ValueKey, bytes] = field(default_factory=dict[ValueKey, bytes])
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One atomic step of one document: applied if its version is still ``version``, else nothing of it happens.
+
+    ``jobs`` and ``deliveries`` are used by a store that is bound to the queue: pushed, and acked, in the same step.
+    """
+
+    run_id: str
+    version: str
+    token: str
+    head: bytes
+    index: Index
+    values: Mapping[ValueKey, bytes] = field(default_factory=dict[ValueKey, bytes])
+    deleted: Collection[ValueKey] = ()
+    jobs: Sequence[Job] = ()
+    deliveries: Sequence[object] = ()
+    events: Sequence[Event] = ()
+    kind: str = "run"
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """``applied`` with the document's new version, or a conflict with what is stored now (None: it is gone)."""
+
+    applied: bool
+    version: str = ""
+    stored: StoredHead | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """One row of a listing."""
+
+    run_id: str
+    status: str
+    blueprint_id: str
+    blueprint_hash: str
+    created_at: float
+    updated_at: float
+    wake_at: float | None
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """Some rows, and the cursor of the next page, or None after the last."""
+
+    items: tuple[T, ...]
+    after: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a backend can do, as numbers and facts that the core uses. None means unlimited.
+
+    ``max_delay``: seconds a message may be delayed by the queue · ``extend``: a delivery can be kept for longer ·
+    ``visibility``: seconds until an unacknowledged delivery comes again · ``max_message_bytes``, ``max_value_bytes``,
+    ``max_commit_items``, ``max_commit_bytes``: limits of one message, value and change · ``history``: events are stored
+    in the same step · ``priorities``: urgent jobs overtake · ``durable``: survives the loss of every process.
+    """
+
+    durable: bool = True
+    history: bool = False
+    extend: bool = True
+    priorities: bool = False
+    max_delay: float | None = None
+    visibility: float | None = None
+    max_message_bytes: int | None = None
+    max_value_bytes: int | None = None
+    max_commit_items: int | None = None
+    max_commit_bytes: int | None = None

@@ -1,0 +1,242 @@
+"""FlowRuntime: blueprints, functions and dependencies together; runs in process, and the parts that adapters need."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import secrets
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import get_args, get_origin
+
+from flowcraft.blueprint import Blueprint
+from flowcraft.checks import requested_id, told
+from flowcraft.clock import SystemClock
+from flowcraft.codec import JsonCodec
+from flowcraft.engine.draft import MISSING, Cell
+from flowcraft.engine.view import run_view
+from flowcraft.errors import DefinitionError, InvalidRequest
+from flowcraft.executor import Dependencies, Executor, open_dependencies
+from flowcraft.graph import Graph, compile_graph
+from flowcraft.local import Listener, LocalRun
+from flowcraft.middleware import Middleware
+from flowcraft.ports import Clock
+from flowcraft.registry import Definition, Implementation, NodeFunction, Registry
+from flowcraft.results import RunResult, build_result
+
+__all__ = ["FlowRuntime"]
+
+
+class FlowRuntime:
+    """What a process can run. Opens nothing until something runs; may be shared by any number of runs and adapters.
+
+    Args:
+        flows: flows, with the functions of their nodes.
+        blueprints: workflows as data, whose functions are in ``registry`` (by ``uses``).
+        registry: functions and classes by ``uses``.
+        deps: what nodes see as ``ctx.deps``: the object itself, or a function returning an async context manager that
+            opens it (once per in-process run, once per worker).
+        middleware: wrapped around every execution, the first outermost.
+        listeners: called with every event of in-process runs, on the event loop; they must not block.
+        codec: how values are stored; the default knows the dataclasses and enums in the annotations of the nodes.
+        concurrency: how many nodes of one in-process run may wait for something at the same time.
+        strict: refuse blueprints with cycles that can never end.
+
+    Raises:
+        DefinitionError: a blueprint that cannot work, two of one id, or two functions of one name.
+    """
+
+    def __init__(
+        self,
+        flows: Iterable[Definition] = (),
+        *,
+        blueprints: Iterable[Blueprint] | Mapping[str, Blueprint] = (),
+        registry: Mapping[str, Implementation | NodeFunction] | None = None,
+        deps: Dependencies = None,
+        middleware: Sequence[Middleware] = (),
+        listeners: Sequence[Listener] = (),
+        codec: JsonCodec | None = None,
+        clock: Clock | None = None,
+        concurrency: int = 100,
+        strict: bool = False,
+    ) -> None:
+        self.clock: Clock = clock or SystemClock()
+        self.codec = codec or JsonCodec()
+        self.deps = deps
+        self.middleware = tuple(middleware)
+        self.listeners = tuple(listeners)
+        self.concurrency = _check_concurrency(concurrency)
+        self._strict = strict
+        self.registry = Registry.of(registry or {})
+        self._definitions: dict[str, Definition] = {}
+        self._graphs: dict[str, Graph] = {}
+        self._ids: dict[str, Graph] = {}
+        self._checked: set[str] = set()
+        for flow in flows:
+            self._add_flow(flow)
+        for blueprint in blueprints.values() if isinstance(blueprints, Mapping) else blueprints:
+            self._name(self.register(blueprint))
+        for function in self.registry:
+            self._register_types(function)
+
+    def _add_flow(self, flow: Definition) -> None:
+        self.registry = self.registry.merged(flow.functions)
+        graph = self.register(flow.blueprint)
+        self._name(graph)
+        self._definitions[graph.blueprint.id] = flow
+
+    def _name(self, graph: Graph) -> None:
+        known = self._ids.setdefault(graph.blueprint.id, graph)
+        if known.content_hash != graph.content_hash:
+            raise DefinitionError(f"two blueprints have the id {graph.blueprint.id!r}", subject=graph.blueprint.id)
+
+    def _register_types(self, function: NodeFunction) -> None:
+        for annotation in (function.input_type, function.output_type):
+            for found in _classes(annotation):
+                if dataclasses.is_dataclass(found) or issubclass(found, enum.Enum) or hasattr(found, "model_validate"):
+                    self.codec.register(found)
+
+    def register(self, blueprint: Blueprint) -> Graph:
+        """Compile a blueprint, once per content; it can then be run by its content hash.
+
+        Raises:
+            DefinitionError: it cannot work.
+        """
+        content_hash = blueprint.content_hash
+        graph = self._graphs.get(content_hash)
+        if graph is None:
+            graph = self._graphs[content_hash] = compile_graph(blueprint, strict=self._strict)
+        return graph
+
+    @property
+    def blueprints(self) -> Mapping[str, Blueprint]:
+        """The blueprints that this runtime was made with, by id."""
+        return {blueprint_id: graph.blueprint for blueprint_id, graph in self._ids.items()}
+
+    def graph(self, key: str) -> Graph | None:
+        """The compiled blueprint by id or content hash, or None."""
+        return self._ids.get(key) or self._graphs.get(key)
+
+    def resolve(self, flow: Definition | Blueprint | str) -> Graph:
+        """The compiled form of a flow, a blueprint, or the id of one that this runtime was made with.
+
+        Raises:
+            DefinitionError: an unknown id, or a blueprint that cannot work.
+        """
+        if isinstance(flow, str):
+            graph = self._ids.get(flow)
+            if graph is None:
+                known = ", ".join(sorted(self._ids)) or "none"
+                raise DefinitionError(f"there is no blueprint {flow!r} here (known: {known})", subject=flow)
+            return graph
+        if isinstance(flow, Blueprint):
+            return self.register(flow)
+        graph = self._ids.get(flow.blueprint.id)
+        if graph is None or graph.blueprint is not flow.blueprint:
+            registry, compiled = self.registry.merged(flow.functions), self.register(flow.blueprint)
+            self.registry, self._ids[flow.blueprint.id], self._definitions[flow.blueprint.id] = registry, compiled, flow
+            for function in flow.functions.values():
+                self._register_types(function)
+            graph = self._ids[flow.blueprint.id]
+        return graph
+
+    def names_of(self, graph: Graph) -> Callable[[object], str] | None:
+        """How functions of a flow are turned into node ids, if the graph came from a flow."""
+        flow = self._definitions.get(graph.blueprint.id)
+        return getattr(flow, "id_of", None)
+
+    @asynccontextmanager
+    async def open_executor(self, to_cell: Callable[[object], Cell] | None = None) -> AsyncGenerator[Executor]:
+        """An executor with this runtime's functions, its dependencies open for as long as the block lasts."""
+        async with open_dependencies(self.deps) as deps:
+            yield Executor(
+                self.registry,
+                deps=deps,
+                middleware=self.middleware,
+                codec=self.codec,
+                clock=self.clock,
+                to_cell=to_cell,
+            )
+
+    def snapshot(self, value: object) -> object:
+        """What a reader elsewhere would get: in process, what cannot be stored fails as it would on any backend."""
+        return value if value is None or value is True or value is False else self.codec.snapshot(value)
+
+    async def run(
+        self,
+        flow: Definition | Blueprint | str,
+        input: object = None,
+        *,
+        context: Mapping[str, object] | None = None,
+        run_id: str | None = None,
+        concurrency: int | None = None,
+    ) -> RunResult:
+        """Run in this process, from the start to the end; nothing is stored.
+
+        Args:
+            flow: a flow, a blueprint, or the id of one of this runtime.
+            input: what the start nodes get.
+            context: the run's keys at the start.
+            run_id: an id of your own; by default a random one.
+            concurrency: for this run, instead of the runtime's.
+
+        Returns:
+            The result of any terminal status: a failed run is a result, not an exception.
+
+        Raises:
+            DefinitionError: an unknown or unworkable blueprint, or a node without a function. InvalidRequest: a run id,
+            context key or limit that cannot be. SerializationError: an input that cannot be stored.
+            asyncio.CancelledError: the caller was cancelled, and with it the run.
+        """
+        graph = self.resolve(flow)
+        self.check_functions(graph)
+        chosen = requested_id(run_id, "run id") if run_id is not None else secrets.token_hex(8)
+        limit = self.concurrency if concurrency is None else _check_concurrency(concurrency)
+        start_input = self.snapshot(input)
+        keys = {requested_id(key, "context key"): self.snapshot(value) for key, value in (context or {}).items()}
+        async with self.open_executor(self.snapshot) as executor:
+            run = LocalRun(
+                graph,
+                executor,
+                run_id=chosen,
+                clock=self.clock,
+                concurrency=limit,
+                listeners=self.listeners,
+                to_cell=self.snapshot,
+            )
+            await run.run(start_input, keys)
+        shared = {key.name: value for key, value in run.values.items() if key.space == "context"}
+        view = run_view(graph, run.draft.head)
+        return build_result(chosen, view, lambda key: run.values.get(key, MISSING), shared, self.names_of(graph))
+
+    def check_functions(self, graph: Graph) -> None:
+        """Make sure that every node of a blueprint can be executed here.
+
+        Raises:
+            DefinitionError: it names the nodes that cannot.
+        """
+        if graph.content_hash in self._checked:
+            return
+        missing = [node for node in graph.nodes if self.registry.find(node.uses) is None]
+        if missing:
+            told = ", ".join(f"{node.id!r} uses {node.uses!r}" for node in missing[:5])
+            raise DefinitionError(
+                f"{len(missing)} node(s) of blueprint {graph.blueprint.id!r} have no function here: {told}",
+                subject=missing[0].id,
+            )
+        self._checked.add(graph.content_hash)
+
+
+def _check_concurrency(limit: int) -> int:
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+        raise InvalidRequest(f"concurrency must be a whole number of at least 1, not {told(limit)}")
+    return limit
+
+
+def _classes(annotation: object) -> Iterator[type]:
+    """All classes in an annotation such as ``list[Order] | None``."""
+    found = get_origin(annotation) or annotation
+    if isinstance(found, type) and found.__module__ not in ("builtins", "types", "typing"):
+        yield found
+    for part in get_args(annotation):
+        yield from _classes(part)

@@ -1,0 +1,337 @@
+"""The ticker: fires timers, sends lost messages again, ends what nobody owes any more, purges. Any number is safe.
+
+It is driven by the index of due runs. What it does to a run is decided by the committer on the head that is really
+committed on, so two tickers at once do everything once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from flowcraft.blueprint import Node
+from flowcraft.committer import Committer
+from flowcraft.engine.draft import resend_delay
+from flowcraft.engine.head import DRAINING, PARKED, READY, RETRYING, Activation, Head
+from flowcraft.engine.transition import Dropped, EngineEvent, Resent, Tick, due_work
+from flowcraft.errors import AdapterError
+from flowcraft.folding import Applied, Kept, job_of, visit_of
+from flowcraft.graph import Graph
+from flowcraft.model import TERMINAL, Job, RunSummary
+from flowcraft.ports import Clock, CoordinationStore, JobQueue, RunStore
+from flowcraft.runstate import RunState
+
+__all__ = ["LONGEST_RESEND", "Host", "TickStats", "Ticker", "unclaimed"]
+
+_LOG = logging.getLogger("flowcraft.ticker")
+#: While its queue is congested a message is sent again only after so many seconds.
+LONGEST_RESEND: Final = 900.0
+_PAGE: Final = 100
+_PARKED_LOOK: Final = 5.0
+_LONGEST_PARKED_LOOK: Final = 60.0
+_HOPEFUL: Final = 600.0
+_REMEMBERED: Final = 10_000
+_AT_ONCE: Final = 20
+_QUARANTINE: Final = 5.0
+_LONGEST_QUARANTINE: Final = 900.0
+
+
+@dataclass(slots=True)
+class TickStats:
+    """What one pass did: runs looked at, runs in which a timer fired, messages sent again, draining visits ended, runs
+    deleted, and runs whose tick failed or that are left alone because it did."""
+
+    scanned: int = 0
+    woken: int = 0
+    resent: int = 0
+    dropped: int = 0
+    deleted: int = 0
+    failed: int = 0
+
+
+@dataclass(slots=True)
+class _Due:
+    """One due run: the leases that decide what may be done, and what the last plan came to."""
+
+    state: RunState
+    asked: list[str]
+    woken: int = 0
+    resent: int = 0
+    dropped: int = 0
+    free: set[str] = field(default_factory=set[str])
+
+
+class Host(Protocol):
+    """The worker beside a ticker."""
+
+    def adopts(self, job: Job, node: Node) -> bool:
+        """Whether it has room for a visit that could be executed by it."""
+        ...
+
+    def adopt(self, kept: Kept) -> None:
+        """Execute it."""
+        ...
+
+    async def claim(self, keys: Sequence[str]) -> Sequence[bool]:
+        """See `Keeper`."""
+        ...
+
+    def forget(self, keys: Sequence[str]) -> None:
+        """See `Keeper`."""
+        ...
+
+
+class _ForHost:
+    """Keeps what a tick made READY for the worker beside it: sent out, it might come to one that cannot execute it."""
+
+    def __init__(self, host: Host) -> None:
+        self.wants = host.adopts
+        self.claim = host.claim
+        self.forget = host.forget
+
+
+class Ticker:
+    """One loop. ``can`` tells whether a node could be executed by this process's worker; ``backlog`` is how many
+    messages may wait in a queue before it counts as congested. Durations are seconds."""
+
+    def __init__(
+        self,
+        committer: Committer,
+        *,
+        store: RunStore,
+        queue: JobQueue,
+        coordination: CoordinationStore,
+        clock: Clock,
+        lease_ttl: float = 30.0,
+        interval: float = 1.0,
+        backlog: int = 100,
+        can: Callable[[Node], bool],
+        spread: Callable[[], float] = random.random,
+    ) -> None:
+        self._committer = committer
+        self._store = store
+        self._queue = queue
+        self._coordination = coordination
+        self._clock = clock
+        self._lease_ttl = lease_ttl
+        self._interval = interval
+        self._backlog = backlog
+        self._can = can
+        self._spread = spread
+        self._quarantine: OrderedDict[str, tuple[int, float]] = OrderedDict()
+        self._others: OrderedDict[str, float] = OrderedDict()
+        self._host: Host | None = None
+        self._offering = False  # one visit at a time
+
+    def serve(self, host: Host) -> None:
+        """Let this worker have what is woken, if it has room."""
+        self._host = host
+
+    async def run(self) -> None:
+        """Tick for ever, every ``interval`` seconds ± 50 %; the caller cancels it."""
+        while True:
+            await self._clock.sleep(self._interval * (0.5 + self._spread()))
+            try:
+                await self.run_once()
+            except AdapterError as error:
+                _LOG.warning("this tick is left out: %s", error)
+
+    async def run_once(self, now: float | None = None) -> TickStats:
+        """Look once at every run that is due at ``now`` (the store's clock by default)."""
+        await self._committer.time.sync()
+        now = self._committer.time.now() if now is None else now
+        stats = TickStats()
+        after: str | None = None
+        while True:
+            page = await self._store.due(now, limit=_PAGE, after=after)
+            for start in range(0, len(page.items), _AT_ONCE):
+                await self._look_at(page.items[start : start + _AT_ONCE], now, stats)
+            after = page.after
+            if after is None:
+                return stats
+
+    async def _look_at(self, rows: Sequence[RunSummary], now: float, stats: TickStats) -> None:
+        stats.scanned += len(rows)
+        due = [found for found in await asyncio.gather(*(self._find(row, now, stats) for row in rows)) if found]
+        if not due:
+            return
+        free = await unclaimed(self._coordination, [key for one in due for key in one.asked])
+        depths = await self._depths(due, free)
+        for one in due:
+            one.free = free.intersection(one.asked)
+        await asyncio.gather(*(self._guarded(one.state.run_id, self._tick(one, depths), stats) for one in due))
+
+    async def _find(self, row: RunSummary, now: float, stats: TickStats) -> _Due | None:
+        if self._others.get(row.run_id, 0.0) > self._clock.monotonic():
+            return None
+        if self._quarantine.get(row.run_id, (0, 0.0))[1] > self._clock.monotonic():
+            stats.failed += 1
+            return None
+        found: list[_Due] = []
+
+        async def find() -> _Tally:
+            if row.status in TERMINAL:
+                return {"deleted": int(await self._store.delete(row.run_id, row.token))}
+            state = await self._committer.load(row.run_id)
+            if state is not None and not state.committed().terminal:
+                graph, head = state.graph, state.committed()
+                _, overdue, drained = due_work(head, now, self._committer.rules.grace)
+                asked = [_key(graph, state.run_id, head, node) for node in (*overdue, *drained)]
+                found.append(_Due(state, asked))
+            return {}
+
+        await self._guarded(row.run_id, find(), stats)
+        return found[0] if found else None
+
+    async def _depths(self, due: Sequence[_Due], free: Collection[str]) -> Mapping[str, int]:
+        """How many messages wait in the queues that something may be sent to again."""
+        if not free:
+            return {}
+        names = {
+            job_of(one.state.graph, "", node, activation, self._committer.rules.queue_name).queue
+            for one in due
+            for node, activation in one.state.committed().active.items()
+        }
+        return {name: depth for name in names if (depth := await self._queue.depth(name)) is not None}
+
+    async def _tick(self, due: _Due, depths: Mapping[str, int]) -> _Tally:
+        run_id, token = due.state.run_id, due.state.token
+
+        def events(graph: Graph, head: Head, now: float) -> Sequence[EngineEvent]:
+            return self._events(due, depths, graph, head, now)
+
+        now = self._committer.time.now()
+        graph, head = due.state.graph, due.state.committed()
+        if not events(graph, head, now):
+            if self._left_to_others(run_id, head, now):
+                return {}
+            await self._store.defer(run_id, token, self._next_look(due, graph, head, now))
+            return {}
+        host = None if self._offering or not due.woken else self._host
+        self._offering = self._offering or host is not None
+        try:
+            result = await self._committer.submit(run_id, events, keeper=None if host is None else _ForHost(host))
+            if not isinstance(result, Applied):
+                return {}
+            if result.kept is not None and host is not None:
+                host.adopt(result.kept)
+        finally:
+            if host is not None:
+                self._offering = False
+        return {"woken": due.woken, "resent": due.resent, "dropped": due.dropped}
+
+    def _events(
+        self, due: _Due, depths: Mapping[str, int], graph: Graph, head: Head, now: float
+    ) -> Sequence[EngineEvent]:
+        run_id = due.state.run_id
+        _, overdue, drained = due_work(head, now, self._committer.rules.grace)
+        resend = [
+            node
+            for node in overdue
+            if _key(graph, run_id, head, node) in due.free and not self._congested(graph, head, node, now, depths)
+        ]
+        drop = [node for node in drained if _key(graph, run_id, head, node) in due.free]
+        timers = self._timer_due(graph, head, now)
+        due.woken, due.resent, due.dropped = int(timers), len(resend), len(drop)
+        events: list[EngineEvent] = [Dropped(visit_of(node, head.active[node])) for node in drop]
+        if timers:
+            events.insert(0, Tick(lambda node: self._can(graph.nodes[node])))
+        if resend:
+            events.append(Resent(resend))
+        return events
+
+    def _congested(self, graph: Graph, head: Head, node: int, now: float, depths: Mapping[str, int]) -> bool:
+        """Whether the message is probably still waiting: then another one would only make the queue longer."""
+        activation = head.active[node]
+        queue = job_of(graph, "", node, activation, self._committer.rules.queue_name).queue
+        return depths.get(queue, 0) > self._backlog and now - activation.at < LONGEST_RESEND
+
+    def _next_look(self, due: _Due, graph: Graph, head: Head, now: float) -> float:
+        """When to look again at a run that needs nothing now: somebody is at work, or its messages are waiting."""
+        times = [now + LONGEST_RESEND]
+        if head.deadline is not None and head.phase == "running":
+            times.append(head.deadline)
+        _, overdue, drained = due_work(head, now, self._committer.rules.grace)
+        for node in (*overdue, *drained):
+            key = _key(graph, due.state.run_id, head, node)
+            times.append(now + self._lease_ttl if key not in due.free else head.active[node].at + LONGEST_RESEND)
+        for node, activation in head.active.items():
+            if head.states[node] == PARKED and activation.due <= now:
+                times.append(now + _LONGEST_PARKED_LOOK)
+            elif node not in overdue and node not in drained:
+                times.append(self._due_at(head.states[node], activation))
+        return max(min(times), now + self._interval)
+
+    def _left_to_others(self, run_id: str, head: Head, now: float) -> bool:
+        """Whether a visit is parked that another worker may be able to execute: then the run stays due for its ticker.
+
+        A visit that nobody could execute for long is looked at less often, by everybody.
+        """
+        parked = [a for n, a in head.active.items() if head.states[n] == PARKED and a.due <= now]
+        if not any(now - activation.at < _HOPEFUL for activation in parked):
+            return False
+        self._others[run_id] = self._clock.monotonic() + _PARKED_LOOK
+        if len(self._others) > _REMEMBERED:
+            self._others.popitem(last=False)
+        return True
+
+    def _due_at(self, state: int, activation: Activation) -> float:
+        if state == READY:
+            return activation.at + resend_delay(activation.resend)
+        return activation.at + self._committer.rules.grace if state == DRAINING else activation.due
+
+    def _timer_due(self, graph: Graph, head: Head, now: float) -> bool:
+        """Whether a deadline or a timer has come; a parked visit's has if it could be executed here."""
+        if head.deadline is not None and head.deadline <= now and head.phase == "running":
+            return True
+        return any(
+            head.states[n] == RETRYING
+            or (head.states[n] == PARKED and self._can(graph.nodes[n if a.runs < 0 else a.runs]))
+            for n, a in head.active.items()
+            if a.due <= now
+        )
+
+    async def _guarded(self, run_id: str, work: _Work, stats: TickStats) -> None:
+        """One run's trouble is its own: it is left alone for a while, longer each time, and the page goes on."""
+        try:
+            tally = await work
+        except Exception as error:  # noqa: BLE001 - whatever one run raises, the others want their tick
+            failures = self._quarantine.pop(run_id, (0, 0.0))[0] + 1
+            wait = min(_QUARANTINE * 2.0 ** min(failures - 1, 10), _LONGEST_QUARANTINE)
+            self._quarantine[run_id] = (failures, self._clock.monotonic() + wait)
+            if len(self._quarantine) > _REMEMBERED:
+                self._quarantine.popitem(last=False)
+            stats.failed += 1
+            known = isinstance(error, AdapterError)
+            _LOG.error("a run's tick failed, next try in %.0f s: %s", wait, error, exc_info=not known,
+                       extra={"run_id": run_id})  # fmt: skip
+        else:
+            self._quarantine.pop(run_id, None)
+            for name, count in tally.items():
+                setattr(stats, name, getattr(stats, name) + count)
+
+
+async def unclaimed(coordination: CoordinationStore, keys: Sequence[str]) -> set[str]:
+    """The leases that nobody holds. If that cannot be told, none: what is held must not be sent again."""
+    if not keys:
+        return set()
+    try:
+        holders = await coordination.holders(keys)
+    except AdapterError as error:
+        _LOG.warning("the holders of %d leases are not known: %s", len(keys), error)
+        return set()
+    return {key for key, holder in zip(keys, holders, strict=True) if holder is None}
+
+
+def _key(graph: Graph, run_id: str, head: Head, node: int) -> str:
+    activation = head.active[node]
+    return Job(run_id, graph.ids[node], activation.visit, activation.attempt, activation.nonce).claim_key
+
+
+_Tally = Mapping[str, int]
+_Work = Awaitable[_Tally]

@@ -1,0 +1,14 @@
+"""Workers killed, ended or paused at random moments, and an external checker of what came of their runs.
+
+`run.py` is the program. `campaign` starts the processes and strikes them, `worker` and `client` are those processes,
+`shapes` draws the runs and says what may come of them, `evidence` reads what the processes and the store recorded,
+`checker` judges it, `summary` tells it.
+"""
+
+import sys
+from pathlib import Path
+
+# The oracle is a neighbour. Programs and tests alike find it by its plain name.
+_NEIGHBOURS = str(Path(__file__).resolve().parent.parent)
+if _NEIGHBOURS not in sys.path:
+    sys.path.append(_NEIGHBOURS)
