@@ -7,7 +7,6 @@ from contextlib import closing
 
 from flowcraft import FlowRuntime
 from flowcraft.adapter import Adapter
-from flowcraft.engine import draft
 from flowcraft.sqlite import SqliteAdapter
 
 from .settings import Settings
@@ -20,7 +19,6 @@ FILE = "runs.db"
 
 def open_adapter(settings: Settings, runtime: FlowRuntime) -> Adapter:
     """The adapter of one process, with the campaign's short times."""
-    vars(draft)["RESEND_AFTER"] = settings.resend  # no option of the adapter: the engine's own constant
     return SqliteAdapter(
         runtime,
         settings.place / FILE,
@@ -28,6 +26,7 @@ def open_adapter(settings: Settings, runtime: FlowRuntime) -> Adapter:
         lease_ttl=settings.lease_ttl,
         tick=settings.tick,
         drain_grace=settings.drain_grace,
+        resend_after=settings.resend,
     )
 
 

@@ -117,7 +117,9 @@ def _noticed(fault: Fault) -> str:
     if told.returncode == 1 and promises:
         return "; ".join(promise.removeprefix("BROKEN ") for promise in promises)
     if told.returncode != 0:
-        raise SystemExit(f"{fault.name}: the program ended with {told.returncode}:\n{told.stdout[-2000:]}\n{told.stderr[-2000:]}")
+        raise SystemExit(
+            f"{fault.name}: the program ended with {told.returncode}:\n{told.stdout[-2000:]}\n{told.stderr[-2000:]}"
+        )
     return ""
 
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol, Self
 from flowcraft.blueprint import Blueprint, Node
 from flowcraft.client import Client
 from flowcraft.committer import Committer
+from flowcraft.engine.draft import Times
 from flowcraft.errors import InvalidRequest
 from flowcraft.folding import Rules
 from flowcraft.leases import StoreLeases
@@ -34,7 +35,8 @@ class AdapterOptions:
     ``queue_name``: the queue of nodes that name none · ``retention``: how long a run is kept after its end, None for
     ever · ``lease_ttl``: how long the visits of a dead worker are left alone · ``stalled_threshold_seconds``: without a
     commit for so long, a run may be stalled for the reconciler · ``drain_grace``: how long a cancelled visit may go
-    without a sign of life before it counts as over · ``tick``: the mean time from one look at due runs to the next.
+    without a sign of life before it counts as over · ``resend_after``: until the message of a visit that nobody works
+    on is sent again, doubled each time · ``tick``: the mean time from one look at due runs to the next.
     """
 
     queue_name: str = "flowcraft-queue"
@@ -42,11 +44,12 @@ class AdapterOptions:
     lease_ttl: float = 30.0
     stalled_threshold_seconds: float = 300.0
     drain_grace: float = 30.0
+    resend_after: float = 30.0
     tick: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.lease_ttl <= 0 or self.tick <= 0 or self.drain_grace <= 0:
-            raise InvalidRequest("lease_ttl, drain_grace and tick must be positive")
+        if min(self.lease_ttl, self.tick, self.drain_grace, self.resend_after) <= 0:
+            raise InvalidRequest("lease_ttl, drain_grace, resend_after and tick must be positive")
         if self.retention is not None and self.retention < 0:
             raise InvalidRequest("retention must not be negative")
 
@@ -140,7 +143,11 @@ class Adapter:
             clock=runtime.clock,
             time=StoreTime(self.store, runtime.clock),
             rules=Rules(
-                options.queue_name, options.retention, options.drain_grace, self._bound, self.store.capabilities
+                options.queue_name,
+                options.retention,
+                Times(options.resend_after, options.drain_grace),
+                self._bound,
+                self.store.capabilities,
             ),
             events=self.events,
         )

@@ -94,7 +94,7 @@ class Client:
         now, token = time.now(), self._mint()
         head = fresh_head(graph, now)
         encode = self._runtime.codec.encode
-        draft = Draft(graph, head, read=lambda _: MISSING, decode=_never, encode=encode, record=True)
+        draft = Draft(graph, head, read=lambda _: MISSING, decode=_never, encode=encode, record=True, times=rules.times)
         draft.begin(token, now)
         start(draft, start_input, context)
         effects = seal(draft)

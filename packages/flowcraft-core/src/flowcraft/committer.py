@@ -171,7 +171,7 @@ class Committer:
 
     async def _open(self, stored: StoredHead, confirmed: float) -> RunState:
         content_hash, head = unpack_head(stored.head)
-        return RunState(await self._graphs.get(content_hash), head, stored, self._codec, confirmed)
+        return RunState(await self._graphs.get(content_hash), head, stored, self._codec, confirmed, self._rules.times)
 
     def _enlist(self, box: Mailbox) -> None:
         if not box.busy:
@@ -300,7 +300,7 @@ class Committer:
             self._next(box)
         else:
             head = unpack_head(result.stored.head)[1]
-            box.state = again = RunState(state.graph, head, result.stored, self._codec, began)
+            box.state = again = RunState(state.graph, head, result.stored, self._codec, began, self._rules.times)
             again.values = state.values
             box.values = {}
             if change.token == result.stored.token or change.token in head.tokens:

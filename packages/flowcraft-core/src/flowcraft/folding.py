@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, cast
 
 from flowcraft.blueprint import Node
-from flowcraft.engine.draft import Cell
+from flowcraft.engine.draft import Cell, Times
 from flowcraft.engine.head import Activation, Head
 from flowcraft.engine.inputs import InputPlan
 from flowcraft.engine.transition import Effects, EngineEvent, Visit, apply, due_work, run_status, seal
@@ -95,7 +95,7 @@ class Rules:
 
     queue_name: str
     retention: float | None
-    grace: float
+    times: Times
     bound: bool
     limits: Capabilities
 
@@ -185,7 +185,7 @@ def fold(
     head = draft.head
     if head.wake_at is not None and head.wake_at <= now:
         # The engine only ever moves it forward; one that has passed would wake the ticker after every commit.
-        head.wake_at = due_work(head, now, rules.grace)[0]
+        head.wake_at = due_work(head, now, rules.times)[0]
     jobs = _share_out(state, submissions, effects, rules)
     change = Change(
         run_id=state.run_id,

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 from flowcraft.blueprint import Blueprint
 from flowcraft.codec import Codec
-from flowcraft.engine.draft import Cell, Draft
+from flowcraft.engine.draft import Cell, Draft, Times
 from flowcraft.engine.head import Head, decode_head, encode_head
 from flowcraft.errors import Misconfigured, SerializationError
 from flowcraft.executor import Executor
@@ -148,9 +148,13 @@ class RunState:
         "version",
     )
 
-    def __init__(self, graph: Graph, head: Head, stored: StoredHead, codec: Codec, confirmed: float) -> None:
+    def __init__(
+        self, graph: Graph, head: Head, stored: StoredHead, codec: Codec, confirmed: float, times: Times
+    ) -> None:
         self.run_id = stored.run_id
-        self.draft = Draft(graph, head, read=_unread, decode=_decoder(codec), encode=codec.encode, record=True)
+        self.draft = Draft(
+            graph, head, read=_unread, decode=_decoder(codec), encode=codec.encode, record=True, times=times
+        )
         self.raw = stored.head
         self.version = stored.version
         self.token = stored.token
@@ -196,7 +200,7 @@ class RunState:
     def rewound(self, codec: Codec) -> RunState:
         """The same version once more, after a fold that went wrong."""
         stored = StoredHead(self.run_id, self.raw, self.version, self.token, _NO_INDEX)
-        again = RunState(self.graph, unpack_head(self.raw)[1], stored, codec, self.confirmed)
+        again = RunState(self.graph, unpack_head(self.raw)[1], stored, codec, self.confirmed, self.draft.times)
         again.fresh = self.fresh
         again.values, again._cached = self.values, self._cached
         return again

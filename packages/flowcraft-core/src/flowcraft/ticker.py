@@ -180,7 +180,7 @@ class Ticker:
             state = await self._committer.load(row.run_id)
             if state is not None and not state.committed().terminal:
                 graph, head = state.graph, state.committed()
-                _, overdue, drained = due_work(head, now, self._committer.rules.grace)
+                _, overdue, drained = due_work(head, now, self._committer.rules.times)
                 asked = [_key(graph, state.run_id, head, node) for node in (*overdue, *drained)]
                 found.append(_Due(state, asked))
             return {}
@@ -229,7 +229,7 @@ class Ticker:
         self, due: _Due, depths: Mapping[str, int], graph: Graph, head: Head, now: float
     ) -> Sequence[EngineEvent]:
         run_id = due.state.run_id
-        _, overdue, drained = due_work(head, now, self._committer.rules.grace)
+        _, overdue, drained = due_work(head, now, self._committer.rules.times)
         resend = [
             node
             for node in overdue
@@ -256,7 +256,7 @@ class Ticker:
         times = [now + LONGEST_RESEND]
         if head.deadline is not None and head.phase == "running":
             times.append(head.deadline)
-        _, overdue, drained = due_work(head, now, self._committer.rules.grace)
+        _, overdue, drained = due_work(head, now, self._committer.rules.times)
         for node in (*overdue, *drained):
             key = _key(graph, due.state.run_id, head, node)
             times.append(now + self._lease_ttl if key not in due.free else head.active[node].at + LONGEST_RESEND)
@@ -281,9 +281,10 @@ class Ticker:
         return True
 
     def _due_at(self, state: int, activation: Activation) -> float:
+        times = self._committer.rules.times
         if state == READY:
-            return activation.at + resend_delay(activation.resend)
-        return activation.at + self._committer.rules.grace if state == DRAINING else activation.due
+            return activation.at + resend_delay(activation.resend, times)
+        return activation.at + times.drain if state == DRAINING else activation.due
 
     def _timer_due(self, graph: Graph, head: Head, now: float) -> bool:
         """Whether a deadline or a timer has come; a parked visit's has if it could be executed here."""

@@ -327,7 +327,7 @@ async def test_start_and_stop(make_world: MakeWorld) -> None:
 
 
 def test_options_are_checked() -> None:
-    for wrong in ({"lease_ttl": 0.0}, {"tick": 0.0}, {"retention": -1.0}, {"drain_grace": 0.0}):
+    for wrong in ({"lease_ttl": 0.0}, {"tick": 0.0}, {"retention": -1.0}, {"drain_grace": 0.0}, {"resend_after": 0.0}):
         with pytest.raises(InvalidRequest):
             AdapterOptions(**wrong)  # type: ignore[arg-type] # on purpose
 

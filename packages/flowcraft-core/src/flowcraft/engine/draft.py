@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from flowcraft.engine.head import (
@@ -33,10 +33,11 @@ from flowcraft.model import ValueKey
 
 __all__ = [
     "MISSING",
-    "RESEND_AFTER",
+    "TIMES",
     "Cell",
     "Draft",
     "Fact",
+    "Times",
     "output_key",
     "output_visit",
     "resend_delay",
@@ -54,14 +55,27 @@ MISSING: Final = _Missing()
 #: (type, node number or -1, visit, attempt, data): an event before it gets its number.
 Fact = tuple[str, int, int, int, dict[str, object]]
 
-#: Seconds until a READY visit's message is sent again; doubled each time.
-RESEND_AFTER: Final = 30.0
 _RESEND_CAP: Final = 900.0
 
 
-def resend_delay(resend: int) -> float:
+@dataclass(frozen=True, slots=True)
+class Times:
+    """How patient the engine is, in seconds.
+
+    ``resend``: until a READY visit's message is sent again, doubled each time · ``drain``: how long a draining visit
+    may go without a sign of life before it counts as over.
+    """
+
+    resend: float = 30.0
+    drain: float = 30.0
+
+
+TIMES: Final = Times()
+
+
+def resend_delay(resend: int, times: Times) -> float:
     """Seconds from one sending of a READY visit's message to the next."""
-    return min(RESEND_AFTER * 2.0 ** min(resend, 10), _RESEND_CAP)
+    return min(times.resend * 2.0 ** min(resend, 10), _RESEND_CAP)
 
 
 def output_visit(graph: Graph, head: Head, node: int) -> int:
@@ -84,7 +98,7 @@ class Draft:
 
     __slots__ = (
         "_altered", "_shared", "changed", "decode", "deleted", "encode", "ended", "facts", "failed", "finals", "fired",
-        "graph", "head", "left", "nonce", "now", "read", "ready", "revoked", "values", "work",
+        "graph", "head", "left", "nonce", "now", "read", "ready", "revoked", "times", "values", "work",
     )  # fmt: skip
 
     def __init__(
@@ -96,8 +110,10 @@ class Draft:
         decode: Callable[[Cell], object],
         encode: Callable[[object], Cell],
         record: bool,
+        times: Times = TIMES,
     ) -> None:
         self.graph = graph
+        self.times = times
         self.head = head
         self.read = read
         self.decode = decode
@@ -150,7 +166,7 @@ class Draft:
         activation = self._shared.get((visit, attempt))
         if activation is None:
             activation = self._shared[visit, attempt] = Activation(self.nonce, self.now, visit, attempt)
-            self.wake(self.now + RESEND_AFTER)
+            self.wake(self.now + self.times.resend)
         self.head.states[node] = READY
         self.head.active[node] = activation
         self.ready.append(node)
@@ -160,7 +176,7 @@ class Draft:
         self.head.states[node] = READY
         self.head.active[node] = activation
         self.ready.append(node)
-        self.wake(self.now + RESEND_AFTER)
+        self.wake(self.now + self.times.resend)
 
     def altered(self, activation: Activation, *, resend: int | None = None) -> Activation:
         """The activation as of now: what is altered alike stays one object, which keeps the head small."""
@@ -191,7 +207,7 @@ class Draft:
             return True
         self.head.states[node] = DRAINING
         self.head.active[node] = self.altered(activation)
-        self.wake(self.now + RESEND_AFTER)
+        self.wake(self.now + self.times.drain)
         self.revoked.append((node, activation))
         self.note("node:draining", node, activation.visit, activation.attempt)
         return False

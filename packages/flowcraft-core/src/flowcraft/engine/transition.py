@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
-from flowcraft.engine.draft import MISSING, Cell, Draft, Fact, resend_delay
+from flowcraft.engine.draft import MISSING, TIMES, Cell, Draft, Fact, Times, resend_delay
 from flowcraft.engine.ending import finish, stop
 from flowcraft.engine.head import (
     DRAINING,
@@ -251,7 +251,7 @@ def _resend(draft: Draft, nodes: Collection[int]) -> None:
             draft.ready.append(node)
 
 
-def due_work(head: Head, now: float, grace: float) -> tuple[float | None, list[int], list[int]]:
+def due_work(head: Head, now: float, times: Times = TIMES) -> tuple[float | None, list[int], list[int]]:
     """For the ticker: when to look again, READY nodes whose message is due again, DRAINING nodes past their grace."""
     wake = head.deadline if head.phase == "running" else None
     overdue: list[int] = []
@@ -259,11 +259,11 @@ def due_work(head: Head, now: float, grace: float) -> tuple[float | None, list[i
     for node, activation in head.active.items():
         state = head.states[node]
         if state == READY:
-            at = activation.at + resend_delay(activation.resend)
+            at = activation.at + resend_delay(activation.resend, times)
             if at <= now:
                 overdue.append(node)
         elif state == DRAINING:
-            at = activation.at + grace
+            at = activation.at + times.drain
             if at <= now:
                 drained.append(node)
         else:
