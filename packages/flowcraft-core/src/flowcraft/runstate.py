@@ -9,7 +9,8 @@ from typing import Final, Protocol
 from flowcraft.blueprint import Blueprint
 from flowcraft.codec import Codec
 from flowcraft.engine.draft import Cell, Draft, Times
-from flowcraft.engine.head import Head, decode_head, encode_head
+from flowcraft.engine.head import Head
+from flowcraft.engine.headbytes import decode_head, encode_head
 from flowcraft.errors import Misconfigured, SerializationError
 from flowcraft.executor import Executor
 from flowcraft.graph import Graph
