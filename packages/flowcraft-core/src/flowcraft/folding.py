@@ -54,6 +54,8 @@ class Kept:
     runs: int
     plan: InputPlan
     values: Mapping[ValueKey, bytes]
+    depth: int = 0
+    size: int = 1
 
 
 @dataclass(frozen=True, slots=True)

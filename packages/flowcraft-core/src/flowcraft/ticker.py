@@ -17,7 +17,7 @@ from typing import Final, Protocol
 from flowcraft.blueprint import Node
 from flowcraft.committer import Committer
 from flowcraft.engine.head import PARKED, Head
-from flowcraft.engine.transition import Dropped, EngineEvent, Resent, Tick, due_work
+from flowcraft.engine.transition import ChildAsked, Dropped, EngineEvent, Resent, Tick, due_work
 from flowcraft.errors import AdapterError
 from flowcraft.folding import Applied, Kept, definition_of, job_of, visit_of
 from flowcraft.graph import Graph
@@ -62,6 +62,7 @@ class _Due:
     woken: int = 0
     resent: int = 0
     dropped: int = 0
+    children: list[int] = field(default_factory=list[int])
     free: set[str] = field(default_factory=set[str])
 
 
@@ -110,6 +111,7 @@ class Ticker:
         interval: float = 1.0,
         backlog: int = 100,
         can: Callable[[Node], bool],
+        look_after: Callable[[RunState, Collection[int]], Awaitable[None]] | None = None,
         spread: Callable[[], float] = random.random,
     ) -> None:
         self._committer = committer
@@ -121,6 +123,7 @@ class Ticker:
         self._interval = interval
         self._backlog = backlog
         self._can = can
+        self._look_after = look_after
         self._spread = spread
         self._quarantine: OrderedDict[str, tuple[int, float]] = OrderedDict()
         self._others: OrderedDict[str, float] = OrderedDict()
@@ -219,6 +222,8 @@ class Ticker:
                 return {}
             if result.kept is not None and host is not None:
                 host.adopt(result.kept)
+            if due.children and self._look_after is not None:
+                await self._look_after(due.state, due.children)
         finally:
             if host is not None:
                 self._offering = False
@@ -237,7 +242,9 @@ class Ticker:
         drop = [node for node in work.drained if _key(graph, run_id, head, node) in due.free]
         timers = work.deadline or self._timer_due(graph, head, work.timers)
         due.woken, due.resent, due.dropped = int(timers), len(resend), len(drop)
-        events: list[EngineEvent] = [Dropped(visit_of(node, head.active[node])) for node in drop]
+        due.children = list(work.children)
+        events: list[EngineEvent] = [ChildAsked(due.children)] if due.children else []
+        events += [Dropped(visit_of(node, head.active[node])) for node in drop]
         if timers:
             events.insert(0, Tick(lambda node: self._can(graph.nodes[node])))
         if resend:

@@ -17,7 +17,7 @@ __all__ = [
     "PARKED", "PENDING",
     "READY", "RETRYING", "SETTLED", "SKIPPED", "SKIPPED_FAILED", "SPREAD", "STATE_NAMES", "TOKENS_KEPT",
     "UNMARKED",
-    "UPSET", "VOID", "WAITING", "Activation", "Failure", "Head",
+    "UPSET", "VOID", "WAITING", "Activation", "Failure", "Head", "group_size",
 ]  # fmt: skip
 
 #: So many tokens of its latest commits are kept in a head: how an unknown outcome is resolved.
@@ -143,3 +143,8 @@ class Head:
     def terminal(self) -> bool:
         """Whether the run has ended."""
         return self.phase in ("completed", "failed", "cancelled")
+
+
+def group_size(head: Head, slot: int) -> int:
+    """How many items a slot's job may have."""
+    return 1 if slot <= NODE_MASK else head.batches[node_of(slot)].size
