@@ -20,13 +20,14 @@ from typing import Any, Final
 
 from flowcraft.codec import Codec
 from flowcraft.engine.draft import MISSING
-from flowcraft.engine.transition import EngineEvent
+from flowcraft.engine.transition import EngineEvent, Parked
 from flowcraft.errors import Unavailable
 from flowcraft.folding import EventSource, Fold, Keeper, Result, Rules, Stale, Submission, Unread
 from flowcraft.mailbox import Mailbox
 from flowcraft.model import StoredHead
 from flowcraft.ports import Clock, CoordinationStore, Delivery, EventBus, JobQueue, RunStore
 from flowcraft.runstate import Graphs, RunState, StoreTime, unpack_head
+from flowcraft.sealing import seal_reason
 from flowcraft.settling import answer, answer_all, claims_for, unkeep
 from flowcraft.writing import Aftermath, Writer, Written
 
@@ -111,6 +112,8 @@ class Committer:
         """
         if self._closed:
             raise Unavailable("this process is shutting down")
+        if not isinstance(event, Parked):  # whose reason is the library's own
+            event = seal_reason(self._codec, event)
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         box = self._box(run_id)
         box.queue.append(Submission(event, delivery, keeper, future))
