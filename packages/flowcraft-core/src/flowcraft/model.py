@@ -63,7 +63,7 @@ def value_address(run_id: str, content: bytes) -> str:
 
 def run_address(run_id: str) -> str:
     """How the keys of all values of a run begin."""
-    return hashlib.sha256(run_id.encode()).hexdigest()
+    return hashlib.sha256(run_id.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 #: The input that the run was started with (no node has an empty id).

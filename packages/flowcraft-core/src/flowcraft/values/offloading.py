@@ -50,8 +50,9 @@ class OffloadingStore:
         self._values = values
         inner = store.capabilities
         limit = inner.max_value_bytes
-        if above < _REFERENCE or (limit is not None and above > limit):
-            raise InvalidRequest(f"above is between {_REFERENCE} and {limit or 'any number of'} bytes, not {above}")
+        if above < 0 or (limit is not None and above > limit):
+            most = "" if limit is None else f" of at most {limit:,}"
+            raise InvalidRequest(f"above is a number of bytes{most}, not {above}")
         self._above = above
         self._most_bytes = inner.max_commit_bytes
         # What one commit may take is seen to here: of a change that is too large, more is offloaded.
