@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import shutil
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -131,6 +132,36 @@ async def test_a_value_of_a_writer_that_failed_is_absent(tmp_path: Path, monkeyp
         with pytest.raises(Unavailable, match="space"):
             await values.put(key, b"data")
     assert everything(tmp_path) == []
+    await values.put(key, b"data")
+    assert await values.get_many([key]) == {key: b"data"}
+
+
+async def test_a_value_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it is being written nobody finds it at its place, so a writer that is killed leaves no part of it there."""
+    values, key, sync = FileValueStore(tmp_path), value_address("run", b"data"), os.fsync
+    seen: list[list[str]] = []
+
+    def look(handle: int) -> None:
+        seen.append([path.suffix for path in everything(tmp_path)])
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", look)
+    await values.put(key, b"data")
+    assert seen[0] == [".part"]
+    assert seen[1:], "the directories are synced, too"
+    assert all(suffixes == [""] for suffixes in seen[1:])
+
+
+async def test_a_removal_in_the_middle_of_a_put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values, key, sync = FileValueStore(tmp_path), value_address("run", b"data"), os.fsync
+    removals = [tmp_path / key[:2], tmp_path / key[:2]]
+
+    def remove(handle: int) -> None:
+        sync(handle)
+        if removals:
+            shutil.rmtree(removals.pop())
+
+    monkeypatch.setattr(os, "fsync", remove)
     await values.put(key, b"data")
     assert await values.get_many([key]) == {key: b"data"}
 
