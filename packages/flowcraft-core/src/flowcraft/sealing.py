@@ -34,8 +34,8 @@ def seal_data(codec: Codec, data: Mapping[str, object]) -> Mapping[str, object]:
 
 def seal_reason(codec: Codec, event: T) -> T:
     """An event for the engine whose ``reason``, if it has one, may be stored."""
-    reason = getattr(event, "reason", "")
-    if not codec.confidential or not reason or not is_dataclass(event):
+    reason = getattr(event, "reason", "") if codec.confidential else ""
+    if not reason or not is_dataclass(event):
         return event
     return cast("T", replace(cast("Any", event), reason=_sealed(codec, reason)))
 
