@@ -400,7 +400,8 @@ async def test_with_the_key_everything_can_be_read_again(tmp_path: Path) -> None
             await watch(run)
             failed = await made.adapter.start_run("fails")
             await failed.result(timeout=600)
-            blocked = await made.adapter.start_run("blocks")
+            blocked = await made.adapter.start_run("blocks", run_id="blocked")
+            await until(lambda: begun(made, "blocked"))
             await blocked.cancel(secret("reason"))
             assert (await blocked.result(timeout=600)).cause == secret("reason")
         data = {event.type: dict(event.data) for event in watched}
