@@ -27,6 +27,7 @@ LEVELS = (
         "clock",
         "codec",
         "codecs",
+        "constructs",
         "events",
         "expressions",
         "graph",
@@ -36,9 +37,10 @@ LEVELS = (
         "values",
     },
     {"engine"},
-    {"executor", "middleware", "nodes", "registry", "results"},
+    {"batchruns", "executor", "middleware", "nodes", "outcome", "registry", "results", "subflows"},
     {
         "adapter",
+        "children",
         "claims",
         "client",
         "committer",
@@ -55,7 +57,7 @@ LEVELS = (
         "worker",
         "writing",
     },
-    {"runtime", "local", "memory", "sqlite"},
+    {"runtime", "local", "localchildren", "memory", "sqlite", "stepping"},
     {"flow", "lint", "diagrams", "cli", "testing", "conformance"},
 )
 LEVEL_OF = {name: level for level, names in enumerate(LEVELS) for name in names}

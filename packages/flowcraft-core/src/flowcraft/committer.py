@@ -20,14 +20,13 @@ from typing import Any, Final
 
 from flowcraft.codec import Codec
 from flowcraft.engine.draft import MISSING
-from flowcraft.engine.transition import EngineEvent, Parked
+from flowcraft.engine.transition import EngineEvent
 from flowcraft.errors import Unavailable
 from flowcraft.folding import EventSource, Fold, Keeper, Result, Rules, Stale, Submission, Unread
 from flowcraft.mailbox import Mailbox
 from flowcraft.model import StoredHead
 from flowcraft.ports import Clock, CoordinationStore, Delivery, EventBus, JobQueue, RunStore
 from flowcraft.runstate import Graphs, RunState, StoreTime, unpack_head
-from flowcraft.sealing import seal_reason
 from flowcraft.settling import answer, answer_all, claims_for, unkeep
 from flowcraft.writing import Aftermath, Writer, Written
 
@@ -82,6 +81,9 @@ class Committer:
         self._tasks: set[asyncio.Task[None]] = set()
         #: Called with the lease keys of visits that a commit of this process wants ended.
         self.on_revoked: list[Callable[[Sequence[str]], None]] = []
+        #: Called when a run that is a subflow has ended, and with runs of subflows that nobody waits for any more.
+        self.on_ended: Callable[[str], None] | None = None
+        self.on_unneeded: Callable[[Sequence[str]], None] | None = None
 
     @property
     def time(self) -> StoreTime:
@@ -112,8 +114,6 @@ class Committer:
         """
         if self._closed:
             raise Unavailable("this process is shutting down")
-        if not isinstance(event, Parked):  # whose reason is the library's own
-            event = seal_reason(self._codec, event)
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         box = self._box(run_id)
         box.queue.append(Submission(event, delivery, keeper, future))
@@ -318,7 +318,11 @@ class Committer:
             aftermath.jobs += planned.change.jobs
         answer_all(planned, state, aftermath, acked=acked, on_revoked=self.on_revoked)
         box.committed()
+        if planned.effects.children and self.on_unneeded is not None:
+            self.on_unneeded(planned.effects.children)
         if planned.effects.terminal:
+            if self.on_ended is not None and state.committed().parent is not None:
+                self.on_ended(box.run_id)
             box.state = None
         self._next(box)
 

@@ -1,4 +1,4 @@
-"""Texts of users outside of values: in events, hints, reasons and logs. Where the codec is confidential, nobody reads
+"""Texts of users outside of values: in events, hints, heads and logs. Where the codec is confidential, nobody reads
 them without its key either.
 
 Numbers, node ids and whatever else the library itself put there stay readable: when, where and how often something
@@ -9,20 +9,19 @@ from __future__ import annotations
 
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
-from dataclasses import is_dataclass, replace
-from typing import Any, Final, TypeVar, cast
+from dataclasses import replace
+from typing import Final
 
 from flowcraft.codec import Codec
 from flowcraft.errors import FlowcraftError, SerializationError
 from flowcraft.model import Event
 
-__all__ = ["ENCRYPTED", "open_event", "open_text", "seal_data", "seal_reason", "traceback_of"]
+__all__ = ["ENCRYPTED", "open_event", "open_text", "seal_data", "seal_text", "traceback_of"]
 
-T = TypeVar("T")
 #: What a reader without the key gets in place of a sealed text.
 ENCRYPTED: Final = "(encrypted)"
 _MARK: Final = "$fc:sealed:"
-_CLEAR: Final = frozenset({"by", "fallback"})  # ids of nodes; what is not named here is sealed
+_CLEAR: Final = frozenset({"by", "fallback", "child", "keys"})  # ids and names; what is not here is sealed
 
 
 def seal_data(codec: Codec, data: Mapping[str, object]) -> Mapping[str, object]:
@@ -32,12 +31,9 @@ def seal_data(codec: Codec, data: Mapping[str, object]) -> Mapping[str, object]:
     return {name: _sealed(codec, value) if _may_tell(name, value) else value for name, value in data.items()}
 
 
-def seal_reason(codec: Codec, event: T) -> T:
-    """An event for the engine whose ``reason``, if it has one, may be stored."""
-    reason = getattr(event, "reason", "") if codec.confidential else ""
-    if not reason or not is_dataclass(event):
-        return event
-    return cast("T", replace(cast("Any", event), reason=_sealed(codec, reason)))
+def seal_text(codec: Codec, text: str) -> str:
+    """A text as it may be stored. One that is sealed stays as it is, also if this process could not open it."""
+    return _sealed(codec, text) if codec.confidential and text and not _is_sealed(text) else text
 
 
 def open_event(codec: Codec, event: Event) -> Event:
@@ -58,7 +54,8 @@ def traceback_of(codec: Codec, error: BaseException) -> BaseException | None:
 
 
 def _may_tell(name: str, value: object) -> bool:
-    return name not in _CLEAR and value is not None and not isinstance(value, bool | int | float)
+    clear = name in _CLEAR or value is None or isinstance(value, bool | int | float)
+    return not clear and not _is_sealed(value)
 
 
 def _is_sealed(value: object) -> bool:
@@ -76,10 +73,9 @@ def _sealed(codec: Codec, value: object) -> str:
 
 
 def _opened(codec: Codec, value: object) -> object:
-    """A reason is sealed before the engine sees it, and again with the event that tells it: so, more than once."""
-    while isinstance(value, str) and value.startswith(_MARK):
-        try:
-            value = codec.decode(b64decode(value[len(_MARK) :], validate=True))
-        except (FlowcraftError, ValueError):
-            return ENCRYPTED
-    return value
+    if not isinstance(value, str) or not value.startswith(_MARK):
+        return value
+    try:
+        return codec.decode(b64decode(value[len(_MARK) :], validate=True))
+    except (FlowcraftError, ValueError):
+        return ENCRYPTED
