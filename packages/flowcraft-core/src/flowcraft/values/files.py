@@ -7,7 +7,6 @@ import errno
 import os
 import re
 import secrets
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -23,7 +22,8 @@ _KEY: Final = re.compile(r"[0-9a-f]{64}/[0-9a-f]{64}")
 #: Troubles of a disk that may be over the next time.
 _AGAIN: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.EINTR, errno.EBUSY,
                            errno.EAGAIN, errno.ENOMEM, errno.ETIMEDOUT, errno.ESTALE})  # fmt: skip
-_RACES: Final = 8
+#: So often a put and a removal of one run may meet before one of them gives up.
+_RACES: Final = 100
 
 
 class FileValueStore:
@@ -83,12 +83,12 @@ class FileValueStore:
 
 def _write(place: Path, data: bytes) -> None:
     for _ in range(_RACES):
-        place.parent.mkdir(parents=True, exist_ok=True)
         try:
+            place.parent.mkdir(parents=True, exist_ok=True)
             if not place.exists():  # else it is the same content, of an earlier attempt
                 _write_whole(place, data)
-        except FileNotFoundError:
-            continue  # a removal of the run took the directory away
+        except (FileNotFoundError, FileExistsError):
+            continue  # a removal of the run took the directory away, perhaps while it was being made
         # The names, too, must outlive a power cut: in the run's directory, and those of the directories above it.
         for folder in place.parents[:4]:
             _sync(folder)
@@ -123,10 +123,11 @@ def _sync(folder: Path) -> None:
 def _remove(folder: Path) -> None:
     for _ in range(_RACES):
         try:
-            shutil.rmtree(folder)
+            for path in list(folder.iterdir()):
+                path.unlink(missing_ok=True)
+            folder.rmdir()
         except FileNotFoundError:
-            if not folder.exists():
-                return  # else somebody removes it at the same time
+            return  # there is nothing, or somebody else removes it at the same time
         except OSError as error:
             if error.errno != errno.ENOTEMPTY:  # a late commit put something into it
                 raise
