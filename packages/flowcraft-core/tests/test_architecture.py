@@ -43,7 +43,7 @@ LEVELS = (
         "writing",
     },
     {"runtime", "local", "memory", "sqlite"},
-    {"flow", "lint", "diagrams", "cli", "testing", "conformance"},
+    {"flow", "shapes", "analysis", "lint", "diagrams", "uigraph", "cli", "testing", "conformance"},
 )
 LEVEL_OF = {name: level for level, names in enumerate(LEVELS) for name in names}
 TOP = len(LEVELS)  # flowcraft itself, and flowcraft.__main__
