@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 from flowcraft.blueprint import Blueprint
 from flowcraft.engine.draft import Draft
-from flowcraft.engine.head import DRAINING, PARKED, READY, RETRYING, Head, decode_head, encode_head
+from flowcraft.engine.head import DRAINING, PARKED, READY, RETRYING, Head
+from flowcraft.engine.headbytes import decode_head, encode_head
 from flowcraft.engine.needs import needed_keys
 from flowcraft.engine.transition import (
     Cancel,

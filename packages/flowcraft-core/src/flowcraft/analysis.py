@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from flowcraft.blueprint import Blueprint
+from flowcraft.constructs import SLEEP, WAIT, kind_of
 from flowcraft.graph import Graph, compile_graph
-from flowcraft.shapes import SLEEP, WAIT, Batch, Loop, Subflow, batches_of, loops_of, subflows_of
+from flowcraft.shapes import Batch, Loop, Subflow, batches_of, loops_of, subflows_of
 
 __all__ = ["BlueprintAnalysis", "analyze_blueprint"]
 
@@ -59,8 +60,8 @@ def analyze_blueprint(blueprint: Blueprint) -> BlueprintAnalysis:
         loops=loops_of(graph),
         batches=batches_of(blueprint),
         subflows=subflows_of(blueprint),
-        waits=tuple(node.id for node in blueprint.nodes if node.uses == WAIT),
-        sleeps=tuple(node.id for node in blueprint.nodes if node.uses == SLEEP),
+        waits=tuple(node.id for node in blueprint.nodes if kind_of(node) == WAIT),
+        sleeps=tuple(node.id for node in blueprint.nodes if kind_of(node) == SLEEP),
     )
 
 

@@ -5,48 +5,15 @@ Reading never fails: what is missing or malformed is None or empty here, and `fl
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
 
-from flowcraft.blueprint import Blueprint, Inputs, Json, Node
-from flowcraft.checks import MAX_SECONDS
+from flowcraft.blueprint import Blueprint, Inputs, Json
+from flowcraft.constructs import GATHER, SCATTER, SUBFLOW, duration, items_id
+from flowcraft.errors import DefinitionError
 from flowcraft.graph import Graph
-from flowcraft.scopes import LOOP_CONTROLLER
 
-__all__ = [
-    "BUILT_IN",
-    "GATHER",
-    "LOOP_CONTROLLER",
-    "SCATTER",
-    "SLEEP",
-    "SUBFLOW",
-    "WAIT",
-    "WEBHOOK",
-    "Batch",
-    "Loop",
-    "Subflow",
-    "batches_of",
-    "decides_itself",
-    "loops_of",
-    "seconds_of",
-    "subflows_of",
-    "text_of",
-]
-
-#: ``uses`` of what is built in; see also `LOOP_CONTROLLER`.
-SCATTER: Final = "batch-scatter"
-GATHER: Final = "batch-gather"
-SLEEP: Final = "sleep"
-WAIT: Final = "wait"
-WEBHOOK: Final = "webhook"
-SUBFLOW: Final = "subflow"
-#: They need no function in the registry (a loop controller only if it has a condition).
-BUILT_IN: Final = frozenset({SCATTER, GATHER, SLEEP, WAIT, WEBHOOK, SUBFLOW, LOOP_CONTROLLER})
-
-_DURATION: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*", re.ASCII)
-_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+__all__ = ["Batch", "Loop", "Subflow", "batches_of", "loops_of", "seconds_of", "subflows_of", "text_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,20 +62,11 @@ def text_of(value: Json) -> str | None:
 
 
 def seconds_of(value: Json) -> float | None:
-    """Seconds of a duration: milliseconds, or a text such as ``"90s"``, ``"5m"``, ``"2h"``, ``"7d"``; else None."""
-    if isinstance(value, str):
-        found = _DURATION.fullmatch(value)
-        seconds = float(found[1]) * _UNITS[found[2]] if found else -1.0
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        seconds = value / 1000
-    else:
+    """A duration of a blueprint in seconds (see `flowcraft.constructs.duration`), or None if it is none."""
+    try:
+        return duration(value, "a duration")
+    except DefinitionError:
         return None
-    return seconds if 0 <= seconds <= MAX_SECONDS else None
-
-
-def decides_itself(node: Node) -> bool:
-    """Whether it is a loop controller with a condition, which needs no function."""
-    return node.uses == LOOP_CONTROLLER and node.params.get("condition") is not None
 
 
 def batches_of(blueprint: Blueprint) -> tuple[Batch, ...]:
@@ -120,10 +78,9 @@ def batches_of(blueprint: Blueprint) -> tuple[Batch, ...]:
         if node.uses != SCATTER:
             continue
         gather = text_of(node.params.get("gatherNodeId"))
-        short = node.id.removesuffix("_scatter") or node.id
         found.append(
             Batch(
-                id=f"{node.id}:items" if short in ids else short,
+                id=items_id(node.id, ids),
                 scatter=node.id,
                 worker=text_of(node.params.get("workerUsesKey")),
                 gather=gather if gather in gathers else None,

@@ -9,22 +9,10 @@ from itertools import pairwise
 from typing import Final, Literal, Protocol
 
 from flowcraft.blueprint import Blueprint, Edge, Node
+from flowcraft.constructs import GATHER, LOOP, ORDINARY, SCATTER, SLEEP, SUBFLOW, WAIT, WEBHOOK, kind_of
 from flowcraft.diagrams.texts import duration_text
 from flowcraft.graph import Graph, compile_graph
-from flowcraft.shapes import (
-    GATHER,
-    SCATTER,
-    SLEEP,
-    SUBFLOW,
-    WAIT,
-    WEBHOOK,
-    Batch,
-    batches_of,
-    decides_itself,
-    loops_of,
-    seconds_of,
-    text_of,
-)
+from flowcraft.shapes import Batch, batches_of, loops_of, seconds_of, text_of
 
 __all__ = [
     "COLOURS",
@@ -73,9 +61,8 @@ KINDS: Final[Mapping[Kind, str]] = {
     "items": "works on each item",
     "gather": "gathers results",
 }
-_USES: Final[Mapping[str, Kind]] = {
-    WAIT: "wait", SLEEP: "sleep", WEBHOOK: "webhook", SUBFLOW: "subflow", SCATTER: "scatter", GATHER: "gather",
-}  # fmt: skip
+_DONE_BY_ENGINE: Final[Mapping[int, Kind]] = {WAIT: "wait", SLEEP: "sleep", LOOP: "loop"}
+_USES: Final[Mapping[str, Kind]] = {WEBHOOK: "webhook", SUBFLOW: "subflow", SCATTER: "scatter", GATHER: "gather"}
 _NOT_GONE: Final = frozenset({"skipped", "cancelled", "failed"})
 
 
@@ -210,10 +197,8 @@ class _Drawing:
             self.groups.append(Group(f"batch {batch.id}", parent))
 
     def _kind(self, node: Node) -> Kind:
-        if node.uses in _USES:
-            return _USES[node.uses]
-        if decides_itself(node):
-            return "loop"
+        if (kind := _built_in(node)) is not None:
+            return kind
         return "decision" if node.id in self.choosy else "fallback" if node.id in self.stand_ins else "step"
 
     def _box(self, nodes: list[Node]) -> Box:
@@ -324,7 +309,7 @@ def _alike(graph: Graph, fold: int | None) -> list[list[Node]]:
     named = {node.fallback for node in blueprint.nodes} | {node.compensate for node in blueprint.nodes}
     alike: dict[object, list[Node]] = {}
     for node in blueprint.nodes:
-        own = node.id if node.id in named or node.uses in _USES or decides_itself(node) else None
+        own = node.id if node.id in named or _built_in(node) is not None else None
         place = graph.scope_of[graph.index[node.id]]
         key = (own, place, node.uses, node.fallback, node.compensate, node.join, frozenset(around[node.id]))
         alike.setdefault(key, []).append(node)
@@ -333,6 +318,11 @@ def _alike(graph: Graph, fold: int | None) -> list[list[Node]]:
         groups += [nodes] if len(nodes) > fold else [[node] for node in nodes]
     order = {node.id: number for number, node in enumerate(blueprint.nodes)}
     return sorted(groups, key=lambda nodes: order[nodes[0].id])
+
+
+def _built_in(node: Node) -> Kind | None:
+    kind = kind_of(node)
+    return _USES.get(node.uses) if kind == ORDINARY else _DONE_BY_ENGINE[kind]
 
 
 def _state(found: object) -> tuple[str, int]:

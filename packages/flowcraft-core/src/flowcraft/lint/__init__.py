@@ -96,8 +96,8 @@ def _graph_issues(subject: Subject, known: set[str]) -> list[LintIssue]:
     try:
         graph = compile_graph(without_broken(subject))
     except DefinitionError as error:
-        where = error.subject or subject.blueprint.id
-        if where in known:
+        if error.subject in known or any(repr(place) in str(error) for place in known):
             return []
+        where = error.subject or subject.blueprint.id
         return [LintIssue("INVALID_BLUEPRINT", where, str(error), "a run of it cannot be started")]
     return [issue for check in _GRAPH_CHECKS for issue in check(subject, graph)]

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from flowcraft.blueprint import Json
 from flowcraft.checks import told
+from flowcraft.constructs import GATHER
 from flowcraft.lint.issues import LintIssue
 from flowcraft.lint.subject import Subject
-from flowcraft.shapes import GATHER, Batch, text_of
+from flowcraft.shapes import Batch, text_of
 
 __all__ = ["check_batches"]
 

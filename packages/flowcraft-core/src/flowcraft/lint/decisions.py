@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from flowcraft.constructs import GATHER, LOOP, SCATTER, SLEEP, SUBFLOW, WEBHOOK, kind_of
 from flowcraft.errors import ConditionError, ExpressionError
 from flowcraft.expressions import Expression, parse, truthy
 from flowcraft.expressions.parser import Apply, Index, Literally, Member, Node, Read, parse_tree
 from flowcraft.graph import Graph
-from flowcraft.shapes import GATHER, SCATTER, SLEEP, SUBFLOW, WEBHOOK, decides_itself, text_of
+from flowcraft.shapes import text_of
 
 __all__ = ["Fact", "certain_nodes", "constant", "dead_edges", "facts_of_edge"]
 
-_WITHOUT_ACTION = frozenset({SCATTER, GATHER, SLEEP, SUBFLOW, WEBHOOK})
+_WITHOUT_ACTION = frozenset({SCATTER, GATHER, SUBFLOW, WEBHOOK})
 
 
 class Fact(NamedTuple):
@@ -42,9 +43,9 @@ def dead_edges(graph: Graph) -> Mapping[int, str]:
     for n, node in enumerate(graph.nodes):
         fixed = {e: constant(condition) for e in graph.out[n] if (condition := graph.condition[e]) is not None}
         found |= dict.fromkeys((e for e, value in fixed.items() if value is False), "its condition is always false")
-        if decides_itself(node):
+        if kind_of(node) == LOOP:
             found |= dict(_dead_behind_loop(graph, n, fixed))
-        elif node.uses in _WITHOUT_ACTION and node.fallback is None:
+        elif (node.uses in _WITHOUT_ACTION or kind_of(node) == SLEEP) and node.fallback is None:
             reason = f"a {node.uses} has no action"
             found |= {e: reason for e in graph.out[n] if graph.action[e] is not None}
     return found
@@ -76,7 +77,7 @@ def facts_of_edge(graph: Graph, e: int) -> Mapping[Fact, object]:
     found: dict[Fact, object] = {}
     condition = graph.condition[e]
     choosy = any(graph.action[other] is not None for other in graph.out[n])
-    if decides_itself(graph.nodes[n]):
+    if graph.kind[n] == LOOP:
         found[Fact(n, "action")] = "condition" if condition is not None else ("action", graph.action[e])
     elif choosy:
         found[Fact(n, "action")] = graph.action[e]
@@ -133,7 +134,7 @@ def certain_nodes(graph: Graph) -> frozenset[int]:
         if n in found:
             continue
         found.add(n)
-        choosy = any(graph.action[e] is not None for e in graph.out[n]) or decides_itself(graph.nodes[n])
+        choosy = any(graph.action[e] is not None for e in graph.out[n]) or graph.kind[n] == LOOP
         for e in graph.out[n]:
             target = graph.dst[e]
             if choosy or graph.condition[e] is not None or e in back or target in risky:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 
+from flowcraft.constructs import BUILT_IN, LOOP, kind_of
 from flowcraft.lint.issues import LintCode, LintIssue
 from flowcraft.lint.subject import Subject
 from flowcraft.registry import Registry
-from flowcraft.shapes import BUILT_IN, LOOP_CONTROLLER, decides_itself
+from flowcraft.scopes import LOOP_CONTROLLER
 
 __all__ = ["check_functions"]
 
@@ -27,8 +28,13 @@ def check_functions(subject: Subject) -> Iterator[LintIssue]:
             yield _missing(registry, batch.scatter, batch.worker, message, worker=True)
     if registry is None:
         return
+    for batch in subject.batches:
+        source = subject.nodes[batch.scatter].params.get("sourceUsesKey")
+        if source is not None and registry.find(str(source)) is None:
+            message = f"batch {batch.id!r} gets its items from {source!r}"
+            yield _missing(registry, batch.scatter, str(source), message, worker=False)
     for node in subject.blueprint.nodes:
-        built_in = decides_itself(node) if node.uses == LOOP_CONTROLLER else node.uses in BUILT_IN
+        built_in = kind_of(node) == LOOP if node.uses == LOOP_CONTROLLER else node.uses in BUILT_IN
         if not built_in and registry.find(node.uses) is None:
             yield _missing(registry, node.id, node.uses, f"node {node.id!r} uses {node.uses!r}", worker=False)
 

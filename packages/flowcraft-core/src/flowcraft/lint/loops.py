@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from flowcraft.constructs import LOOP, kind_of
 from flowcraft.graph import Graph
 from flowcraft.lint.decisions import constant
 from flowcraft.lint.issues import LintIssue
 from flowcraft.lint.subject import Subject
-from flowcraft.shapes import decides_itself, text_of
+from flowcraft.shapes import text_of
 
 __all__ = ["check_endless_loops", "check_loops"]
 
@@ -16,7 +17,7 @@ __all__ = ["check_endless_loops", "check_loops"]
 def check_loops(subject: Subject) -> Iterator[LintIssue]:
     """``LOOP_WITHOUT_CONTINUE``, ``LOOP_NOT_CLOSED`` and ``LOOP_WITHOUT_BREAK``."""
     for node in subject.blueprint.nodes:
-        if not decides_itself(node):
+        if kind_of(node) != LOOP:
             continue  # the function of a controller without a condition has actions of its own
         out = subject.out[node.id]
         targets = dict.fromkeys(edge.target for edge in out if edge.action == "continue")
@@ -44,7 +45,7 @@ def check_endless_loops(subject: Subject, graph: Graph) -> Iterator[LintIssue]:
     for plan in graph.scopes[1:]:
         node = graph.nodes[plan.header]
         condition = text_of(node.params.get("condition"))
-        if not decides_itself(node) or condition is None or not constant(condition, subject.names):
+        if kind_of(node) != LOOP or condition is None or not constant(condition, subject.names):
             continue
         if not any(graph.src[e] != plan.header or graph.condition[e] is not None for e in plan.exits):
             yield LintIssue(

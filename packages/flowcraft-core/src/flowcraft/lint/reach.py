@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from flowcraft.constructs import GATHER, LOOP, kind_of
 from flowcraft.graph import Graph
 from flowcraft.lint.decisions import Fact, dead_edges, facts_of_edge
 from flowcraft.lint.issues import LintIssue
 from flowcraft.lint.subject import Subject
-from flowcraft.shapes import GATHER, decides_itself
 
 __all__ = ["check_reach"]
 
@@ -52,7 +52,7 @@ def _undoing(subject: Subject, graph: Graph) -> set[int]:
 
 def _wants_one(subject: Subject, graph: Graph, n: int) -> bool:
     node = subject.nodes.get(graph.ids[n])
-    return node is not None and node.inputs is None and node.uses != GATHER and not decides_itself(node)
+    return node is not None and node.inputs is None and node.uses != GATHER and kind_of(node) != LOOP
 
 
 def _facts_of_nodes(graph: Graph) -> Sequence[_Facts]:

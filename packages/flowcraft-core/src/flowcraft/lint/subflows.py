@@ -12,6 +12,7 @@ from flowcraft.graph import compile_graph
 from flowcraft.lint.decisions import certain_nodes
 from flowcraft.lint.issues import LintIssue
 from flowcraft.lint.subject import Subject
+from flowcraft.lint.texts import without_broken
 from flowcraft.shapes import subflows_of
 
 __all__ = ["check_endless_subflows", "check_subflows"]
@@ -70,7 +71,7 @@ def _always_run(blueprint: Blueprint) -> Mapping[str, str]:
     if not subflows:
         return {}
     try:
-        graph = compile_graph(blueprint)
+        graph = compile_graph(without_broken(Subject(blueprint, None, None)))
     except DefinitionError:
         return {}
     certain = certain_nodes(graph)

@@ -7,13 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import cast
 
-from flowcraft.blueprint import Blueprint, Inputs, Node
+from flowcraft.blueprint import Blueprint, Inputs, Json, Node
+from flowcraft.constructs import LOOP, SUBFLOW, kind_of
 from flowcraft.errors import DefinitionError, ExpressionError
 from flowcraft.expressions import Reference, parse
 from flowcraft.graph import compile_graph
 from flowcraft.lint.issues import LintIssue
 from flowcraft.lint.subject import Subject
-from flowcraft.shapes import SUBFLOW, decides_itself, text_of
+from flowcraft.shapes import text_of
 
 __all__ = ["check_texts", "parses", "without_broken"]
 
@@ -36,8 +37,13 @@ def without_broken(subject: Subject) -> Blueprint:
         else replace(edge, transform=None, condition=edge.condition and _neutral(edge.condition, names))
         for edge in subject.blueprint.edges
     )
-    nodes = tuple(node if node.inputs is None else replace(node, inputs=None) for node in subject.blueprint.nodes)
+    nodes = tuple(replace(node, inputs=None, params=_readable(node)) for node in subject.blueprint.nodes)
     return replace(subject.blueprint, edges=edges, nodes=nodes)
+
+
+def _readable(node: Node) -> Mapping[str, Json]:
+    """The parameters without a subflow's mapping, which is read like ``inputs``."""
+    return {k: v for k, v in node.params.items() if k != "inputs"} if node.uses == SUBFLOW else node.params
 
 
 def _neutral(text: str, names: frozenset[str]) -> str:
@@ -52,7 +58,7 @@ def check_texts(subject: Subject) -> Iterator[LintIssue]:
             if text is not None:
                 yield from _expression(f"the {what} of edge {edge}", str(edge), text, names)
     for node in subject.blueprint.nodes:
-        if decides_itself(node):
+        if kind_of(node) == LOOP:
             yield from _loop_condition(node, names)
     yield from _inputs(
         [(node.id, f"inputs of node {node.id!r}", node.inputs) for node in subject.blueprint.nodes if node.inputs],

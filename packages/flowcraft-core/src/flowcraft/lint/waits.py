@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from flowcraft.blueprint import Node
 from flowcraft.checks import told
+from flowcraft.constructs import SLEEP, TIMEOUT, WAIT, WEBHOOK, kind_of
 from flowcraft.lint.issues import LintIssue
 from flowcraft.lint.subject import Subject
-from flowcraft.shapes import SLEEP, WAIT, WEBHOOK, seconds_of, text_of
+from flowcraft.shapes import seconds_of, text_of
 
 __all__ = ["check_waits"]
 
@@ -16,9 +17,9 @@ __all__ = ["check_waits"]
 def check_waits(subject: Subject) -> Iterator[LintIssue]:
     """``INVALID_DURATION``, ``INVALID_EVENT_NAME``, and what the routes of timeouts and webhooks lack."""
     for node in subject.blueprint.nodes:
-        if node.uses == SLEEP:
+        if kind_of(node) == SLEEP:
             yield from _duration(node, "duration")
-        elif node.uses == WAIT:
+        elif kind_of(node) == WAIT:
             yield from _wait(subject, node)
         elif node.uses == WEBHOOK:
             yield from _webhook(subject, node)
@@ -44,7 +45,7 @@ def _wait(subject: Subject, node: Node) -> Iterator[LintIssue]:
             f"params.eventName of wait {node.id!r} is no text",
             "name the event, or leave it out",
         )
-    routed = any(edge.action == "timeout" for edge in subject.out[node.id])
+    routed = any(edge.action == TIMEOUT for edge in subject.out[node.id])
     if node.params.get("timeout") is None:
         if routed:
             yield LintIssue(
@@ -63,7 +64,7 @@ def _wait(subject: Subject, node: Node) -> Iterator[LintIssue]:
 
 def _webhook(subject: Subject, node: Node) -> Iterator[LintIssue]:
     reached = subject.reached_from(node.id)
-    waits = [other for other in subject.blueprint.nodes if other.uses == WAIT and other.id in reached]
+    waits = [other for other in subject.blueprint.nodes if kind_of(other) == WAIT and other.id in reached]
     if not waits:
         yield LintIssue(
             "WEBHOOK_WITHOUT_WAIT", node.id, f"no wait follows webhook {node.id!r}: its request is not waited for",
