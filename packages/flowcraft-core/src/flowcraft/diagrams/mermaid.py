@@ -43,6 +43,9 @@ def mermaid_of(picture: Picture, direction: Literal["TD", "LR"], *, legend: bool
         lines.append(f"  classDef {state} fill:{fill},stroke:{border},color:#111827{dashes}")
         members = [f"n{number}" for number, box in enumerate(picture.boxes) if box.state == state]
         lines.append(f"  class {','.join([*members, *([f's_{state}'] if legend else [])])} {state}")
+    if legend:
+        lines.append("  classDef plain fill:#ffffff,stroke:#64748b,color:#111827")
+        lines.append(f"  class {','.join(f'k_{kind}' for kind in picture.kinds)} plain")
     groups = [f"g{number}" for number in range(len(picture.groups))] + (["legend"] if legend else [])
     if groups:
         lines.append("  classDef group fill:#f8fafc,stroke:#94a3b8,color:#334155")
