@@ -115,7 +115,9 @@ CODES: dict[str, Case] = {
     "ENDLESS_SUBFLOW": Case(
         "c", data(["a", sub("bp")], [("a", "c")]), data(["a", sub("bp")], [("a", "c", "?input.depth < 3")]),
     ),
-    "INVALID_DURATION": Case("z", data([node("z", "sleep", duration="5 weeks")]), data([node("z", "sleep", duration="5m")])),
+    "INVALID_DURATION": Case(
+        "z", data([node("z", "sleep", duration="5 weeks")]), data([node("z", "sleep", duration="5m")]),
+    ),
     "INVALID_EVENT_NAME": Case("w", data([node("w", "wait", eventName=7)]), data([node("w", "wait", eventName="x")])),
     "COMPENSATION_WITH_EDGES": Case(
         "u", data([node("a", config={"compensate": "u"}), "u", "b"], [("a", "b"), ("u", "b")]),
@@ -150,7 +152,8 @@ CODES: dict[str, Case] = {
         data(["a", "b", "c", at_least("d", 1)], [("a", "b", "!x"), ("a", "c", "!y"), ("b", "d"), ("c", "d")]),
     ),
     "FALLBACK_ALSO_REGULAR": Case(
-        "f", data(["s", falls("a", "f"), "f"], [("s", "a"), ("s", "f")]), data(["s", falls("a", "f"), "f"], [("s", "a")]),
+        "f", data(["s", falls("a", "f"), "f"], [("s", "a"), ("s", "f")]),
+        data(["s", falls("a", "f"), "f"], [("s", "a")]),
     ),
     "FALLBACK_SHARES_TARGET": Case(
         "f -> e", data([falls("a", "f"), "f", "e"], [("a", "e"), ("f", "e")]),
@@ -436,3 +439,10 @@ def test_large_blueprints_with_choices_are_quick() -> None:
     names = [f"n{i}" for i in range(3000)]
     edges = [edge for i in range(2999) for edge in ((names[i], names[i + 1], "!x"), (names[i], names[-1], "!y"))]
     lint(data(names, edges))
+
+
+def test_where_the_items_of_a_batch_come_from_is_a_function_too() -> None:
+    found = batch(scatter(sourceUsesKey="orders.stream"), GATHER)
+    functions = {"s": run, "e": run, "w": run}
+    assert codes(found, registry=functions) == [("MISSING_NODE_IMPLEMENTATION", "b_scatter")]
+    assert codes(found, registry={**functions, "orders.stream": run}) == []

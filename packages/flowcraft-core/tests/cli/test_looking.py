@@ -1,6 +1,7 @@
 """``start``, ``status``, ``list``, ``cancel``, ``reconcile``, ``inspect`` and ``diagram --run`` on one store."""
 
 import json
+import re
 
 from .conftest import Application
 
@@ -100,8 +101,17 @@ def test_diagram_of_a_flow_and_of_a_run(app: Application, url: str) -> None:
     assert (code, err) == (0, "")
     assert out.startswith("flowchart TD\n")
     app.call("run", app.flow, "--url", url, "--run-id", "r1")
-    assert '"price<br/>completed"' in app.call("diagram", "--run", "r1", "--url", url)[1]
+    drawn = app.call("diagram", "--run", "r1", "--url", url)[1]
+    assert re.search(r'"price<br/>completed#44; [\d.]+ s"', drawn), "the history knows how long it took"
+    assert '"alert<br/>skipped"' in drawn
+    assert "linkStyle" in drawn
+    assert "legend" not in drawn
+    assert 's_completed["completed"]' in app.call("diagram", "--run", "r1", "--url", url, "--legend")[1]
     assert app.call("diagram", app.flow, "--format", "dot", "--output", "flow.dot") == (0, "", "")
+    graph = json.loads(app.call("diagram", app.flow, "--format", "ui")[1])
+    assert [node["id"] for node in graph["nodes"]] == ["price", "charge", "alert"]
+    assert graph["edges"][1] == {"source": "price", "target": "alert", "condition": "result.output == 'alert'"}
+    assert json.loads(app.call("diagram", "--run", "r1", "--url", url, "--format", "ui")[1]) == graph
     assert (app.folder / "flow.dot").read_text(encoding="utf-8").startswith('digraph "order" {')
 
 
