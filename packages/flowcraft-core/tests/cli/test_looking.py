@@ -130,3 +130,19 @@ def test_lint(app: Application) -> None:
     assert app.call("lint", "odd.json", "--strict")[0] == 1
     told = json.loads(app.call("lint", "odd.json", "--json")[1])
     assert [issue["code"] for issue in told["flows"][0]["issues"]] == ["ORPHAN_NODE"]
+
+
+def test_lint_of_several_flows_knows_which_subflows_there_are(app: Application) -> None:
+    (app.folder / f"{app.name}_subflows.py").write_text(
+        "from flowcraft import Blueprint, FlowRuntime\n"
+        "made = [Blueprint.from_dict({'id': i, 'nodes': [{'id': 'c', 'uses': 'subflow',"
+        " 'params': {'blueprintId': w}}]})\n"
+        "        for i, w in (('one', 'two'), ('two', 'three'))]\n"
+        "both, alone = FlowRuntime(blueprints=made), FlowRuntime(blueprints=made[:1])\n",
+        encoding="utf-8",
+    )
+    code, out, _ = app.call("lint", f"{app.name}_subflows:both")
+    assert code == 1
+    assert "two: error: INVALID_SUBFLOW_BLUEPRINT_ID: subflow 'c' runs blueprint 'three', which is not here" in out
+    assert "one: error" not in out
+    assert app.call("lint", f"{app.name}_subflows:alone")[0] == 0, "what it runs may be elsewhere"
