@@ -33,7 +33,7 @@ def test_what_it_consists_of() -> None:
 def test_loops_inside_loops() -> None:
     edges = [("s", "a"), ("a", "b"), ("b", "b", "x"), ("b", "c"), ("c", "a", "y"), ("c", "e")]
     outer, inner = analyze_blueprint(blueprint(["s", "a", "b", "c", "e"], edges)).loops
-    # e is reached from the cycle only, so it goes round with it; likewise both with the inner one, see docs/semantics.md
+    # what only a cycle reaches goes round with it: see docs/semantics.md, 4.3
     assert (outer.header, outer.parent, outer.ends, outer.structured) == ("a", None, ("c",), False)
     assert outer.body == ("b", "c", "e")
     assert (inner.header, inner.parent, inner.body, inner.ends) == ("b", "a", ("c", "e"), ("b",))

@@ -1,5 +1,6 @@
 """Pictures of loops, batches, waits, timers and subflows, and of runs of them: shapes, groups, states, a legend."""
 
+import ast
 import json
 import os
 import re
@@ -304,3 +305,14 @@ def test_mermaid_takes_every_construct(tmp_path: Path) -> None:
     plain, legend = json.loads(done.stdout)[:2]
     assert plain == [16, 19, 2]
     assert json.loads(done.stdout) == [plain, legend] * len(blueprints)
+
+
+def test_the_document_shows_what_is_drawn() -> None:
+    document = Path(__file__).resolve().parents[3] / "docs" / "diagrams.md"
+    if not document.exists():
+        pytest.skip("the documents are in the repository, not in the sdist")
+    blocks = re.findall(r"^```(\w+)\n(.*?)^```$", document.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    data = re.search(r"from_dict\(\n(.*?)\n\)\n", blocks[0][1], re.DOTALL)
+    assert data is not None
+    shown = next(text for language, text in blocks if language == "mermaid")
+    assert to_mermaid(Blueprint.from_dict(ast.literal_eval(data[1].strip()))) == shown

@@ -146,3 +146,14 @@ def test_lint_of_several_flows_knows_which_subflows_there_are(app: Application) 
     assert "two: error: INVALID_SUBFLOW_BLUEPRINT_ID: subflow 'c' runs blueprint 'three', which is not here" in out
     assert "one: error" not in out
     assert app.call("lint", f"{app.name}_subflows:alone")[0] == 0, "what it runs may be elsewhere"
+
+
+def test_lint_tells_all_that_is_wrong_with_what_is_no_blueprint(app: Application) -> None:
+    edges = [{"source": "a", "target": "x"}, {"source": "y", "target": "a"}]
+    (app.folder / "no.json").write_text(json.dumps({"id": "g", "nodes": [{"id": "a", "uses": "f"}], "edges": edges}))
+    code, out, err = app.call("lint", "no.json", "--json")
+    assert (code, err) == (1, "")
+    issues = json.loads(out)["flows"][0]["issues"]
+    assert [issue["code"] for issue in issues] == ["INVALID_EDGE_TARGET", "INVALID_EDGE_SOURCE"]
+    (app.folder / "no.json").write_text("{")
+    assert app.call("lint", "no.json")[0] == 2

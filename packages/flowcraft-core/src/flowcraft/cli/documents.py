@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
+from flowcraft.blueprint import Blueprint
 from flowcraft.cli.failures import FAILED, OK, TROUBLE, CommandError
 from flowcraft.cli.looking import stored_blueprint
 from flowcraft.cli.payload import to_json
 from flowcraft.cli.targets import load_target, store_of
 from flowcraft.cli.timeline import durations, stretches
 from flowcraft.diagrams import to_dot, to_mermaid
-from flowcraft.lint import lint_blueprint
+from flowcraft.errors import DefinitionError
+from flowcraft.lint import LintReport, lint_blueprint
 from flowcraft.uigraph import to_ui_graph
 
 __all__ = ["diagram_command", "lint_command"]
@@ -21,11 +25,8 @@ __all__ = ["diagram_command", "lint_command"]
 
 async def lint_command(args: argparse.Namespace) -> int:
     """Everything that is wrong or odd about the flows of a target."""
-    target = load_target(args.target, args.registry)
-    blueprints = target.blueprints if args.flow is None else (target.blueprint(args.flow),)
-    registry = target.runtime.registry if target.has_functions else None
-    others = target.blueprints if len(target.blueprints) > 1 else None  # one alone may run what is elsewhere
-    reports = [lint_blueprint(blueprint, registry, others) for blueprint in blueprints]
+    data = _no_blueprint(Path(args.target))
+    reports = [lint_blueprint(data)] if data is not None else _lint_target(args)
     errors = sum(len(report.errors) for report in reports)
     warnings = sum(len(report.warnings) for report in reports)
     if args.json:
@@ -40,6 +41,26 @@ async def lint_command(args: argparse.Namespace) -> int:
                 print(f"{report.blueprint_id}: {issue}")
         print(f"{len(reports)} flow(s): {errors} error(s), {warnings} warning(s)")
     return FAILED if errors or (args.strict and warnings) else OK
+
+
+def _lint_target(args: argparse.Namespace) -> list[LintReport]:
+    target = load_target(args.target, args.registry)
+    blueprints = target.blueprints if args.flow is None else (target.blueprint(args.flow),)
+    registry = target.runtime.registry if target.has_functions else None
+    others = target.blueprints if len(target.blueprints) > 1 else None  # one alone may run what is elsewhere
+    return [lint_blueprint(blueprint, registry, others) for blueprint in blueprints]
+
+
+def _no_blueprint(path: Path) -> Mapping[str, object] | None:
+    """The JSON object in a file of which no blueprint can be made: lint tells all that is wrong, not only the first."""
+    try:
+        data: object = json.loads(path.read_bytes())
+        Blueprint.from_dict(data)
+    except DefinitionError:
+        return cast("Mapping[str, object]", data) if isinstance(data, dict) else None
+    except (OSError, ValueError, RecursionError):
+        return None  # another target, or no JSON: whoever loads it says so
+    return None
 
 
 async def diagram_command(args: argparse.Namespace) -> int:
