@@ -55,11 +55,12 @@ def _no_blueprint(path: Path) -> Mapping[str, object] | None:
     """The JSON object in a file of which no blueprint can be made: lint tells all that is wrong, not only the first."""
     try:
         data: object = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None  # another target, or no JSON: whoever loads it says so
+    try:
         Blueprint.from_dict(data)
     except DefinitionError:
         return cast("Mapping[str, object]", data) if isinstance(data, dict) else None
-    except (OSError, ValueError, RecursionError):
-        return None  # another target, or no JSON: whoever loads it says so
     return None
 
 

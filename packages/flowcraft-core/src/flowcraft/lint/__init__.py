@@ -6,6 +6,7 @@ docs/lint.md explains every code.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import cast
 
 from flowcraft.analysis import BlueprintAnalysis, analyze_blueprint
 from flowcraft.blueprint import Blueprint
@@ -86,8 +87,10 @@ def lint_blueprint(
 
 
 def _by_id(blueprints: Iterable[Blueprint] | Mapping[str, Blueprint] | None) -> Mapping[str, Blueprint] | None:
-    if blueprints is None or isinstance(blueprints, Mapping):
-        return blueprints
+    if blueprints is None:
+        return None
+    if isinstance(blueprints, Mapping):
+        return cast("Mapping[str, Blueprint]", blueprints)
     return {blueprint.id: blueprint for blueprint in blueprints}
 
 
