@@ -244,6 +244,14 @@ async def test_a_run_in_process_is_drawn_as_it_was() -> None:
     assert '"read<br/>completed' in text
 
 
+def test_built_in_nodes_that_are_alike_are_folded_too() -> None:
+    sleeps = [{"id": f"z{n}", "uses": "sleep", "params": {"duration": n}} for n in range(9)]
+    edges = [{"source": "s", "target": sleep["id"]} for sleep in sleeps]
+    blueprint = Blueprint.from_dict({"id": "b", "nodes": [{"id": "s", "uses": "s"}, *sleeps], "edges": edges})
+    assert '  n1[/"9 #215; sleep<br/>z0 #8230; z8"/]' in to_mermaid(blueprint, fold=3).splitlines()
+    assert to_mermaid(PLAIN, fold=1) == to_mermaid(PLAIN)
+
+
 @pytest.mark.parametrize("at", range(len(HOSTILE)))
 def test_hostile_texts_are_only_text(at: int) -> None:
     blueprint = hostile(at)

@@ -294,6 +294,16 @@ def test_alternatives_of_two_rounds_do_not_exclude_each_other() -> None:
     assert codes(data(["s", "a", "b", "c", at_least("d", 3)], [*edges, *DIAMOND, ("s", "d")])) == []
 
 
+def test_a_header_that_only_its_cycle_leads_to_runs_in_later_rounds() -> None:
+    """There its join is not asked: the first round skips it, and whatever leads back starts the next one."""
+    edges = [("s", "x"), ("x", "h", "?input"), ("h", "x"), ("x", "e")]
+    assert codes(data(["s", "x", at_least("h", 2), "e"], edges, cycleEntryPoints=["h"])) == []
+
+
+def test_a_loop_that_is_its_own_body() -> None:
+    assert codes(data(["s", controller(), "e"], [("s", "l"), ("l", "l", "!continue"), ("l", "e", "!break")])) == []
+
+
 def test_alternatives_of_a_fallback_that_has_several_visits() -> None:
     nodes = [falls("p", "a"), falls("q", "a"), "a", "b", "c", at_least("d", 2)]
     assert codes(data(nodes, [("p", "q"), ("a", "b", "!x"), ("a", "c", "!y"), *DIAMOND])) == [

@@ -90,10 +90,10 @@ def stretches(blueprint: Blueprint, events: Sequence[Event], now: float) -> list
 
 
 def durations(found: Sequence[Stretch]) -> Mapping[str, float]:
-    """By node, the seconds of its visits that have ended, all together."""
+    """By node, the seconds of its attempts that have ended and of the pauses between them, all visits together."""
     took: dict[str, float] = {}
     for stretch in found:
-        if stretch.spans and stretch.state != "running":
+        if stretch.spans:
             took[stretch.node] = took.get(stretch.node, 0.0) + stretch.duration
     return took
 

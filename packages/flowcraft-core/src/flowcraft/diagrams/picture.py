@@ -175,7 +175,7 @@ class _Drawing:
 
     def picture(self) -> Picture:
         self._surround()
-        for nodes in _alike(self.graph, self.options.fold):
+        for nodes in _alike(self.blueprint, self.options.fold):
             for node in nodes:
                 self.place[node.id] = len(self.boxes)
             self.boxes.append(self._box(nodes))
@@ -296,9 +296,8 @@ def _told(node: Node, kind: Kind) -> Iterable[str]:
         yield kind
 
 
-def _alike(graph: Graph, fold: int | None) -> list[list[Node]]:
+def _alike(blueprint: Blueprint, fold: int | None) -> list[list[Node]]:
     """The nodes that are drawn as one, in the blueprint's order."""
-    blueprint = graph.blueprint
     if fold is None:
         return [[node] for node in blueprint.nodes]
     around: dict[str, list[object]] = {node.id: [] for node in blueprint.nodes}
@@ -309,9 +308,8 @@ def _alike(graph: Graph, fold: int | None) -> list[list[Node]]:
     named = {node.fallback for node in blueprint.nodes} | {node.compensate for node in blueprint.nodes}
     alike: dict[object, list[Node]] = {}
     for node in blueprint.nodes:
-        own = node.id if node.id in named or _built_in(node) is not None else None
-        place = graph.scope_of[graph.index[node.id]]
-        key = (own, place, node.uses, node.fallback, node.compensate, node.join, frozenset(around[node.id]))
+        own = node.id if node.id in named else None
+        key = (own, node.uses, node.fallback, node.compensate, node.join, frozenset(around[node.id]))
         alike.setdefault(key, []).append(node)
     groups: list[list[Node]] = []
     for nodes in alike.values():

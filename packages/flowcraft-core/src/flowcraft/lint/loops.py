@@ -26,7 +26,7 @@ def check_loops(subject: Subject) -> Iterator[LintIssue]:
                 "LOOP_WITHOUT_CONTINUE", node.id, f"loop {node.id!r} has no edge with the action 'continue'",
                 "add one to the first node of its body",
             )  # fmt: skip
-        elif node.id not in targets and not any(node.id in subject.reached_from(target) for target in targets):
+        elif not any(node.id in subject.reached_from(target) for target in targets):
             yield LintIssue(
                 "LOOP_NOT_CLOSED", node.id,
                 f"nothing leads from the body of loop {node.id!r} back to it: it goes round once",
