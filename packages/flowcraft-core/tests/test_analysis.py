@@ -25,7 +25,9 @@ def test_what_it_consists_of() -> None:
     assert found.loops == (
         Loop("pages", ("read", "parse"), ("parse",), structured=True, condition='input.more && "x" != 1', parent=None),
     )
-    assert found.batches == (Batch("price", "price_scatter", "orders.price", "price_gather", "parse", "prices"),)
+    assert found.batches == (
+        Batch("price", "price", "price_scatter", "orders.price", "price_gather", "parse", "prices"),
+    )
     assert found.subflows == (Subflow("ship", "shipping"),)
     assert (found.waits, found.sleeps) == (("approve",), ("pause",))
 

@@ -187,11 +187,15 @@ CODES: dict[str, Case] = {
     ),
     "WEBHOOK_WITHOUT_WAIT": Case(
         "h", data([node("h", "webhook"), "b"], [("h", "b")]),
-        data([node("h", "webhook"), node("b", "wait", eventName="x")], [("h", "b")]),
+        data([node("h", "webhook"), node("b", "wait")], [("h", "b")]),
     ),
-    "WAIT_WITHOUT_EVENT_NAME": Case(
-        "b", data([node("h", "webhook"), node("b", "wait")], [("h", "b")]),
-        data([node("h", "webhook"), node("b", "wait", eventName="x")], [("h", "b")]),
+    "INVALID_WEBHOOK_WAIT": Case(
+        "h", data([node("h", "webhook", waitNodeId="c"), node("b", "wait"), "c"], [("h", "b"), ("b", "c")]),
+        data([node("h", "webhook", waitNodeId="b"), node("b", "wait"), "c"], [("h", "b"), ("b", "c")]),
+    ),
+    "AMBIGUOUS_WEBHOOK": Case(
+        "h", data([node("h", "webhook"), node("b", "wait"), node("c", "wait")], [("h", "b"), ("b", "c")]),
+        data([node("h", "webhook", waitNodeId="c"), node("b", "wait"), node("c", "wait")], [("h", "b"), ("b", "c")]),
     ),
 }  # fmt: skip
 

@@ -6,7 +6,11 @@ from typing import Any
 import pytest
 
 from flowcraft.blueprint import Blueprint
+from flowcraft.diagrams import to_mermaid
 from flowcraft.errors import DefinitionError
+from flowcraft.flow import Flow
+from flowcraft.lint import lint_blueprint
+from flowcraft.nodes import NodeContext
 from flowcraft.uigraph import UiEdge, UiGraph, UiNode, to_ui_graph
 
 
@@ -171,3 +175,33 @@ def test_plain_cycles_stay() -> None:
 def test_what_cannot_work_has_no_picture() -> None:
     with pytest.raises(DefinitionError):
         to_ui_graph(make([batch("b")[0]], []))
+
+
+def test_what_the_builder_makes() -> None:
+    """There the gather has the id of the batch."""
+    flow = Flow[None]("built")
+
+    @flow.node
+    async def first(ctx: NodeContext[Any, None]) -> list[int]:
+        return [1]
+
+    @flow.node
+    async def read(ctx: NodeContext[Any, None]) -> list[int]:
+        return [1]
+
+    async def price(ctx: NodeContext[int, None]) -> int:
+        return ctx.input
+
+    flow.loop("pages", condition="input", start=read, end=read, after=first)
+    flow.batch("prices", price, after="pages")
+    flow.sleep("pause", "5m", after="prices")
+    found = to_ui_graph(flow.blueprint)
+    assert [node.id for node in found.nodes] == ["first", "read", "prices", "pause"]
+    assert {(edge.source, edge.target, edge.action) for edge in found.edges} == {
+        ("first", "read", None), ("read", "read", None), ("read", "prices", "break"), ("prices", "pause", None),
+    }  # fmt: skip
+    assert found.nodes[2].data["label"] == "Batch: prices"
+    assert lint_blueprint(flow.blueprint, flow.functions).issues == ()
+    drawn = to_mermaid(flow.blueprint)
+    assert '["batch prices"]' in drawn
+    assert '["loop pages"]' in drawn

@@ -18,13 +18,14 @@ __all__ = ["Batch", "Loop", "Subflow", "batches_of", "loops_of", "seconds_of", "
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A scatter and what belongs to it. ``id`` is the scatter's without ``_scatter``: the items' in a run.
+    """A scatter and what belongs to it. ``id`` is the scatter's without ``_scatter``, ``items`` its items' in a run.
 
     ``worker`` is the ``uses`` of the function for one item, ``gather`` the id of the node that collects the results,
     or None if there is none.
     """
 
     id: str
+    items: str
     scatter: str
     worker: str | None
     gather: str | None
@@ -69,6 +70,12 @@ def seconds_of(value: Json) -> float | None:
         return None
 
 
+def _short(scatter: str, others: set[str]) -> str:
+    """A name for a batch that no other node has; its gather may have it."""
+    short = scatter.removesuffix("_scatter")
+    return scatter if not short or short in others else short
+
+
 def batches_of(blueprint: Blueprint) -> tuple[Batch, ...]:
     """The batches, in the order of their scatters."""
     gathers = {node.id for node in blueprint.nodes if node.uses == GATHER}
@@ -80,7 +87,8 @@ def batches_of(blueprint: Blueprint) -> tuple[Batch, ...]:
         gather = text_of(node.params.get("gatherNodeId"))
         found.append(
             Batch(
-                id=items_id(node.id, ids),
+                id=_short(node.id, ids - {gather or ""}),
+                items=items_id(node.id, ids),
                 scatter=node.id,
                 worker=text_of(node.params.get("workerUsesKey")),
                 gather=gather if gather in gathers else None,

@@ -223,7 +223,7 @@ class _Drawing:
         limits = [params[name] for name in ("concurrency", "chunkSize") if isinstance(params.get(name), int)]
         lines = [batch.worker or "?", "for each item" + (f", {limits[0]} at a time" if limits else "")]
         box = Box("items", lines, group=self.group_of.get(batch.scatter))
-        self._colour(box, [batch.id])
+        self._colour(box, [batch.items])
         return box
 
     def _colour(self, box: Box, ids: Sequence[str]) -> None:

@@ -29,6 +29,7 @@ LintCode = Literal[
     "ENDLESS_SUBFLOW",
     "INVALID_DURATION",
     "INVALID_EVENT_NAME",
+    "INVALID_WEBHOOK_WAIT",
     "COMPENSATION_WITH_EDGES",
     # warnings: it runs, but hardly as its author meant it
     "ENDLESS_CYCLE_IGNORED",
@@ -49,7 +50,7 @@ LintCode = Literal[
     "WAIT_TIMEOUT_WITHOUT_ROUTE",
     "TIMEOUT_ROUTE_WITHOUT_TIMEOUT",
     "WEBHOOK_WITHOUT_WAIT",
-    "WAIT_WITHOUT_EVENT_NAME",
+    "AMBIGUOUS_WEBHOOK",
 ]
 _ERRORS: frozenset[LintCode] = frozenset(
     {
@@ -73,6 +74,7 @@ _ERRORS: frozenset[LintCode] = frozenset(
         "ENDLESS_SUBFLOW",
         "INVALID_DURATION",
         "INVALID_EVENT_NAME",
+        "INVALID_WEBHOOK_WAIT",
         "COMPENSATION_WITH_EDGES",
     }
 )

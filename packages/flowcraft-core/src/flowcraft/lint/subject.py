@@ -25,8 +25,8 @@ class Subject:
         self.blueprints = blueprints
         self.nodes: Mapping[str, Node] = {node.id: node for node in blueprint.nodes}
         self.batches = batches_of(blueprint)
-        #: What an expression may name: the nodes, and the batches, whose outputs are lists.
-        self.names = frozenset(self.nodes) | {batch.id for batch in self.batches}
+        #: What an expression may name: the nodes, and the items of batches, whose outputs are lists.
+        self.names = frozenset(self.nodes) | {batch.items for batch in self.batches}
         self.out: dict[str, list[Edge]] = {node_id: [] for node_id in self.nodes}
         self.into: dict[str, list[Edge]] = {node_id: [] for node_id in self.nodes}
         for edge in blueprint.edges:

@@ -1,4 +1,4 @@
-"""Timers, waits and webhooks: durations, timeouts and the events by which a wait is found."""
+"""Timers, waits and webhooks: durations, timeouts, and which wait a webhook ends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["check_waits"]
 
 
 def check_waits(subject: Subject) -> Iterator[LintIssue]:
-    """``INVALID_DURATION``, ``INVALID_EVENT_NAME``, and what the routes of timeouts and webhooks lack."""
+    """``INVALID_DURATION``, ``INVALID_EVENT_NAME``, and what timeouts and webhooks lack."""
     for node in subject.blueprint.nodes:
         if kind_of(node) == SLEEP:
             yield from _duration(node, "duration")
@@ -63,16 +63,25 @@ def _wait(subject: Subject, node: Node) -> Iterator[LintIssue]:
 
 
 def _webhook(subject: Subject, node: Node) -> Iterator[LintIssue]:
+    """A call to a webhook ends the wait that it names, else the only one that follows it."""
+    named = node.params.get("waitNodeId")
+    if named is not None:
+        wait = subject.nodes.get(named) if isinstance(named, str) else None
+        if wait is None or kind_of(wait) != WAIT:
+            yield LintIssue(
+                "INVALID_WEBHOOK_WAIT", node.id, f"webhook {node.id!r} is to end {told(named)}, which is no wait",
+                "name a node that uses 'wait' in params.waitNodeId",
+            )  # fmt: skip
+        return
     reached = subject.reached_from(node.id)
-    waits = [other for other in subject.blueprint.nodes if kind_of(other) == WAIT and other.id in reached]
+    waits = [other.id for other in subject.blueprint.nodes if kind_of(other) == WAIT and other.id in reached]
     if not waits:
         yield LintIssue(
             "WEBHOOK_WITHOUT_WAIT", node.id, f"no wait follows webhook {node.id!r}: its request is not waited for",
-            "add a node that uses 'wait', with the webhook's event as params.eventName",
+            "add a node that uses 'wait', or name one in params.waitNodeId",
         )  # fmt: skip
-    elif all(other.params.get("eventName") is None for other in waits):
+    elif len(waits) > 1:
         yield LintIssue(
-            "WAIT_WITHOUT_EVENT_NAME", waits[0].id,
-            f"wait {waits[0].id!r} follows webhook {node.id!r} and names no event: the request does not find it",
-            "name the webhook's event in params.eventName",
+            "AMBIGUOUS_WEBHOOK", node.id, f"webhook {node.id!r} is followed by {len(waits)} waits, and names none",
+            f"name the one that its request ends in params.waitNodeId, e.g. {waits[0]!r}",
         )  # fmt: skip
