@@ -15,6 +15,7 @@ from flowcraft.scopes import LOOP_CONTROLLER
 __all__ = [
     "BUILT_IN", "GATHER", "ITEMS", "LOOP", "ORDINARY", "SCATTER", "SLEEP", "SLEEP_USES", "SUBFLOW",
     "TIMEOUT", "WAIT", "WAIT_USES", "WEBHOOK", "WINDOW", "BatchPlan", "duration", "expand", "items_id", "kind_of",
+    "mapping_of",
     "timer_of",
 ]  # fmt: skip
 
@@ -85,6 +86,22 @@ def timer_of(node: Node) -> float | None:
     return None
 
 
+def mapping_of(node: Node, name: str) -> Mapping[str, str] | None:
+    """``params.inputs`` or ``params.outputs`` of a subflow: names by key; None if it has none.
+
+    Raises:
+        DefinitionError: it is no object of texts.
+    """
+    found = node.params.get(name)
+    if found is None:
+        return None
+    rows = cast("Mapping[object, object]", found) if isinstance(found, Mapping) else {None: None}
+    if not all(isinstance(key, str) and isinstance(value, str) and value for key, value in rows.items()):
+        text = f"params.{name} of subflow {node.id!r} must be an object of names, not {told(found)}"
+        raise DefinitionError(text, subject=node.id)
+    return cast("Mapping[str, str]", found)
+
+
 def expand(blueprint: Blueprint) -> tuple[tuple[Node, ...], tuple[Edge, ...], Mapping[str, BatchPlan]]:
     """Nodes and edges as they are executed: between a scatter and its gather comes the node of the items.
 
@@ -132,7 +149,7 @@ def _plan(blueprint: Blueprint, scatter: Node) -> tuple[BatchPlan, Node]:
 def items_id(scatter: str, taken: Collection[str]) -> str:
     """The id of the node of a batch's items: its scatter's without ``_scatter``, if no other node has it."""
     short = scatter.removesuffix("_scatter")
-    return f"{scatter}:items" if not short or short in taken else short
+    return next(name for name in (short, f"{short}:items", f"{scatter}:items") if name and name not in taken)
 
 
 def _whole(scatter: Node, name: str, usual: int, *, at_least: int = 1) -> int:
