@@ -6,8 +6,12 @@ Params (all optional, JSON):
 * ``output``: the literal output; ``echo``: the input is the output; else ``{"n": number, "from": node}``, where the
   number hashes the node and, unless ``of`` is ``"nothing"``, the input and, if ``of`` is ``"visit"``, the visit.
 * ``actions``: a list of actions or None, chosen ``by`` ``"visit"`` (round robin) or by ``"input"`` (the number).
+* ``each``: literal outputs, by visit (round robin).
+* ``list``: the output is a list of 0 to so many such numbers.
 * ``fail``: ``{"kind": "error" | "final" | "fatal", "attempts": k, "visits": [..], "odd": true}``: the first k attempts
-  fail (all without it), in those visits only, or for inputs with an odd number only.
+  fail (all without it), in those visits only, for inputs with an odd number only, or for those among ``items``.
+
+The built-in nodes of a batch do what they do, and its items what the params of the scatter say.
 """
 
 from __future__ import annotations
@@ -19,6 +23,8 @@ from dataclasses import dataclass
 from typing import cast
 
 from flowcraft.blueprint import Blueprint
+
+from .kinds import expanded
 
 __all__ = ["Behaviour", "Err", "Ok", "Result", "behave", "behaviour_of", "canonical", "without_errors"]
 
@@ -51,10 +57,10 @@ def canonical(value: object) -> str:
 
 
 def without_errors(value: object) -> object:
-    """The value with the ``error`` of every fallback's input blanked: its wording is no part of the semantics."""
+    """The value with the ``error`` of fallbacks' inputs and failed items blanked: its wording is not semantics."""
     if isinstance(value, dict):
         members = cast("dict[str, object]", value)
-        blank = members.keys() == {"error", "input"}
+        blank = members.keys() in ({"error", "input"}, {"error"})  # of a fallback's input, of a failed item
         return {key: None if blank and key == "error" else without_errors(item) for key, item in members.items()}
     if isinstance(value, list | tuple):
         return [without_errors(item) for item in cast("list[object]", value)]
@@ -71,7 +77,7 @@ def behave(params: Mapping[str, object], node_id: str, visit: int, attempt: int,
     of = params.get("of", "visit")
     n = _number(node_id, None if of == "nothing" else value, visit if of == "visit" else 0)
     fail = cast("Mapping[str, object] | None", params.get("fail"))
-    if fail is not None and _fails(fail, n, visit, attempt):
+    if fail is not None and _fails(fail, n, visit, attempt, value):
         kind = cast("str", fail.get("kind", "error"))
         return Err(kind, retryable=kind == "error", fatal=kind == "fatal")
     output: object = {"n": n, "from": node_id}
@@ -79,20 +85,44 @@ def behave(params: Mapping[str, object], node_id: str, visit: int, attempt: int,
         output = params["output"]
     elif params.get("echo"):
         output = value
+    elif "each" in params:
+        each = cast("list[object]", params["each"])
+        output = each[(visit - 1) % len(each)]
+    elif "list" in params:
+        length = n % (cast("int", params["list"]) + 1)
+        output = [{"n": _number(node_id, n, i), "from": node_id, "i": i} for i in range(length)]
     actions = cast("list[str | None]", params.get("actions") or [None])
     return Ok(output, actions[(n if params.get("by") == "input" else visit - 1) % len(actions)])
 
 
-def _fails(fail: Mapping[str, object], n: int, visit: int, attempt: int) -> bool:
+def _fails(fail: Mapping[str, object], n: int, visit: int, attempt: int, value: object) -> bool:
     attempts, visits = fail.get("attempts"), fail.get("visits")
     return (
         (attempts is None or attempt <= cast("int", attempts))
         and (visits is None or visit in cast("list[int]", visits))
         and (not fail.get("odd") or n % 2 == 1)
+        and ("items" not in fail or value in cast("list[object]", fail["items"]))
     )
+
+
+def _grouped(params: Mapping[str, object], node_id: str, visit: int, attempt: int, value: object) -> Result:
+    """Of several items in one job: all their results, or the first failure."""
+    results = [behave(params, node_id, visit, attempt, item) for item in cast("list[object]", value)]
+    failed = [result for result in results if isinstance(result, Err)]
+    return failed[0] if failed else Ok([result.output for result in results if isinstance(result, Ok)])
 
 
 def behaviour_of(blueprint: Blueprint) -> Behaviour:
     """The behaviour that the params of the blueprint's nodes describe."""
-    params = {node.id: node.params for node in blueprint.nodes}
-    return lambda node, visit, attempt, value: behave(params[node], node, visit, attempt, value)
+    graph, batches = expanded(blueprint)
+    nodes = {node.id: node for node in graph.nodes}
+
+    def result(node: str, visit: int, attempt: int, value: object) -> Result:
+        uses, params = nodes[node].uses, nodes[node].params
+        if node in batches and batches[node].per_job > 1:
+            return _grouped(params, node, visit, attempt, value)
+        if uses == "batch-scatter":
+            return Ok(value) if isinstance(value, list) else Err("final", retryable=False)
+        return Ok(value) if uses == "batch-gather" else behave(params, node, visit, attempt, value)
+
+    return result
