@@ -17,7 +17,7 @@ __all__ = [
     "PARKED", "PENDING",
     "READY", "RETRYING", "SETTLED", "SKIPPED", "SKIPPED_FAILED", "SPREAD", "STATE_NAMES", "TOKENS_KEPT",
     "UNMARKED",
-    "UPSET", "VOID", "WAITING", "Activation", "Failure", "Head",
+    "UPSET", "VOID", "WAITING", "Activation", "Failure", "Head", "group_size",
 ]  # fmt: skip
 
 #: So many tokens of its latest commits are kept in a head: how an unknown outcome is resolved.
@@ -83,11 +83,13 @@ class Head:
     * ``rounds``: visits of a scope's header in this opening.
     * ``fallbacks``: (ran, succeeded) of fallback nodes; ``ordinary``: how their own visit ended.
     * ``fired``: joins of the kind at least n that fired in an earlier visit of their scope.
+    * ``entered``: the marks of edges into a scope that does not heed them in its later visits.
     * ``batches``: the item visits of a batch's item node, also of one that has ended.
     * ``answered``: by wait, the visit that a signal ended, and the signal's id.
     * ``mailbox``: by wait and visit, the id and action of a signal that came early; its payload is a value.
     * ``done``: completed visits that a rollback would undo, in order; ``undo``: those that are still to be undone, and
       ``goal``: the nodes that start again afterwards (none: the run ends).
+    * ``stopped``: whether nodes were cancelled because the run was to end.
     * ``parent``: the run, node and item that this run is a subflow of; ``depth``: how many runs are above it.
     """
 
@@ -95,6 +97,7 @@ class Head:
     marks: bytearray
     phase: str = "running"  # running | failing | cancelling | undoing | completed | failed | cancelled
     paused: bool = False
+    stopped: bool = False
     depth: int = 0
     parent: tuple[str, str, int] | None = None
     epoch: int = 1
@@ -123,6 +126,7 @@ class Head:
     done: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     undo: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     goal: tuple[int, ...] = ()
+    entered: dict[int, int] = field(default_factory=dict[int, int])
 
     def state(self, slot: int) -> int:
         """The state of a node or of an item visit."""
@@ -139,3 +143,8 @@ class Head:
     def terminal(self) -> bool:
         """Whether the run has ended."""
         return self.phase in ("completed", "failed", "cancelled")
+
+
+def group_size(head: Head, slot: int) -> int:
+    """How many items a slot's job may have."""
+    return 1 if slot <= NODE_MASK else head.batches[node_of(slot)].size

@@ -71,7 +71,7 @@ def encode_head(head: Head) -> bytes:
         ("B", [[node, batch.to_row(), len(data)] for node, batch, data in batches]),
         ("A", head.answered), ("M", [[*at, *signal] for at, signal in head.mailbox.items()]),
         ("D", head.done), ("U", head.undo), ("G", head.goal), ("P", head.parent), ("h", head.depth),
-        ("z", int(head.paused)),
+        ("z", int(head.paused)), ("Z", int(head.stopped)), ("E", head.entered),
     ]  # fmt: skip
     header |= {name: value for name, value in sparse if value}
     text = json.dumps(header, separators=(",", ":")).encode()
@@ -182,6 +182,8 @@ def _decode(data: bytes) -> Head:
         parent=_parent(header.get("P")),
         depth=cast("int", header.get("h", 0)),
         paused=bool(header.get("z", 0)),
+        stopped=bool(header.get("Z", 0)),
+        entered=_numbers(header.get("E")),
     )
 
 
