@@ -24,7 +24,7 @@ class Batches(Outcomes):
         found = [n for n in self.facts.batches if n in self.active]
         for n in found:
             activation = self._forget(n)
-            groups = self.facts.batches[n].groups(cast("list[object]", activation.input))
+            groups = self.facts.batches[n].groups(self.frozen[self.facts.batches[n].scatter])
             self.batches[n] = Batch(activation.visit, groups)
         return bool(found)
 
@@ -61,7 +61,7 @@ class Batches(Outcomes):
         self._forget(activation.slot.key)
         batch = self.batches[n]
         outcome = {"error": None} if isinstance(result, Err) else result.output
-        failed = batch.failed + isinstance(result, Err)
+        failed = batch.failed + (1 if isinstance(result, Err) else result.failed)
         self.batches[n] = replace(batch, results={**batch.results, i: outcome}, failed=failed)
         tolerate = self.facts.batches[n].tolerate
         if tolerate is not None and failed > tolerate and not batch.failing and not batch.gone:
@@ -90,19 +90,10 @@ class Batches(Outcomes):
             else:
                 results = [batch.results[i] for i in range(len(batch.groups))]
                 if self.facts.batches[n].per_job > 1:
-                    results = self._flat(batch, results)
+                    results = [result for group in results for result in cast("list[object]", group)]
                 self._completed(Activation((n,), batch.visit, 1, None), Ok(results))
         return bool(ended)
 
     @staticmethod
     def _is_over(batch: Batch) -> bool:
         return batch.failing or batch.gone or batch.began == len(batch.groups)
-
-    @staticmethod
-    def _flat(batch: Batch, results: list[object]) -> list[object]:
-        """Reading: of a group, the result of each item; of one that failed, the failure for each item."""
-        flat: list[object] = []
-        for group, result in zip(batch.groups, results, strict=True):
-            bad = isinstance(result, dict)
-            flat += [result] * len(cast("list[object]", group)) if bad else cast("list[object]", result)
-        return flat

@@ -11,7 +11,7 @@ Params (all optional, JSON):
 * ``fail``: ``{"kind": "error" | "final" | "fatal", "attempts": k, "visits": [..], "odd": true}``: the first k attempts
   fail (all without it), in those visits only, for inputs with an odd number only, or for those among ``items``.
 
-The built-in nodes of a batch do what they do, and its items what the params of the scatter say.
+The built-in nodes of a batch do what they do; a scatter with ``sourceUsesKey`` does what its params say.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
-from flowcraft.blueprint import Blueprint
+from flowcraft.blueprint import Blueprint, Node
 
 from .kinds import expanded
 
@@ -31,10 +31,11 @@ __all__ = ["Behaviour", "Err", "Ok", "Result", "behave", "behaviour_of", "canoni
 
 @dataclass(frozen=True)
 class Ok:
-    """An attempt that succeeded."""
+    """An attempt that succeeded; ``failed`` of the items of its job have not."""
 
     output: object
     action: str | None = None
+    failed: int = 0
 
 
 @dataclass(frozen=True)
@@ -105,11 +106,26 @@ def _fails(fail: Mapping[str, object], n: int, visit: int, attempt: int, value: 
     )
 
 
-def _grouped(params: Mapping[str, object], node_id: str, visit: int, attempt: int, value: object) -> Result:
-    """Of several items in one job: all their results, or the first failure."""
-    results = [behave(params, node_id, visit, attempt, item) for item in cast("list[object]", value)]
-    failed = [result for result in results if isinstance(result, Err)]
-    return failed[0] if failed else Ok([result.output for result in results if isinstance(result, Ok)])
+def _grouped(node: Node, visit: int, items: object) -> Result:
+    """Of several items in one job: each result, or that it failed for good."""
+    results: list[object] = []
+    failed = 0
+    for item in cast("list[object]", items):
+        result = behave(node.params, node.id, visit, 1, item)
+        for attempt in range(2, node.retry.attempts + 1):
+            if isinstance(result, Err) and result.retryable:
+                result = behave(node.params, node.id, visit, attempt, item)
+        failed += isinstance(result, Err)
+        results.append({"error": None} if isinstance(result, Err) else result.output)
+    return Ok(results, failed=failed)
+
+
+def _scattered(node: Node, visit: int, attempt: int, value: object) -> Result:
+    if node.params.get("sourceUsesKey") is not None:
+        return behave(node.params, node.id, visit, attempt, value)
+    if value is not None and not isinstance(value, list):
+        return Err("NodeFailed")
+    return Ok(value or [])
 
 
 def behaviour_of(blueprint: Blueprint) -> Behaviour:
@@ -120,9 +136,9 @@ def behaviour_of(blueprint: Blueprint) -> Behaviour:
     def result(node: str, visit: int, attempt: int, value: object) -> Result:
         uses, params = nodes[node].uses, nodes[node].params
         if node in batches and batches[node].per_job > 1:
-            return _grouped(params, node, visit, attempt, value)
+            return _grouped(nodes[node], visit, value)
         if uses == "batch-scatter":
-            return Ok(value) if isinstance(value, list) else Err("final", retryable=False)
+            return _scattered(nodes[node], visit, attempt, value)
         return Ok(value) if uses == "batch-gather" else behave(params, node, visit, attempt, value)
 
     return result

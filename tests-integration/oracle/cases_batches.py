@@ -14,8 +14,14 @@ TEN = list(range(10))
 
 
 def batch(**more: object) -> Row:
-    """A scatter, whose other params are what its items do."""
-    return {"uses": "batch-scatter", "gatherNodeId": "w_gather", "workerUsesKey": "behave", "echo": True, **more}
+    """A scatter; the params that are none of its own are what its items do."""
+    options = ("concurrency", "chunkSize", "itemsPerJob", "onItemError", "tries", "delay", "fallback")
+    own = {key: more.pop(key) for key in options if key in more}
+    work: Row = {} if "output" in more else {"echo": True}
+    return {
+        "uses": "batch-scatter", "gatherNodeId": "w_gather", "workerUsesKey": "behave", **own,
+        "workerParams": {**work, **more},
+    }  # fmt: skip
 
 
 def nodes(**more: object) -> dict[str, Row]:
@@ -130,7 +136,8 @@ WINDOWS = [
         "w_scatter b w[0] w[1] w[2]",
         run_input=THREE,
         ok="w b z",
-        outputs={"b": THREE},
+        outputs={"b": {"items": 3}},
+        reading="its output is how many there are",
     ),
     case(
         "a gather with another predecessor",
@@ -153,15 +160,15 @@ WINDOWS = [
     ),
     case(
         "an input that is no list",
-        flow(FLOW, nodes(tries=2)),
+        flow(FLOW, nodes()),
         "w_scatter",
         run_input="x",
         status="failed",
         failed="w_scatter",
         upstream="w w_gather z",
         failures="w_scatter",
-        reading="it is not tried again",
     ),
+    case("no input is an empty list", flow(FLOW, nodes()), "w_scatter w_gather", run_input=None, outputs={"z": []}),
     case(
         "a scatter that is not reached",
         flow("a>w_scatter:x, " + FLOW, nodes()),
@@ -169,7 +176,19 @@ WINDOWS = [
         dead="w_scatter w w_gather z",
     ),
     case("a scatter without an edge to its gather", flow("w_scatter>z, w_gather", nodes()), refused=True),
-    case("the item node's id is taken", flow(FLOW + ", w", nodes()), refused=True),
+    case(
+        "an action between a scatter and its gather",
+        flow("w_scatter>w_gather:x, w_gather>z", nodes()),
+        refused=True,
+    ),
+    case(
+        "the item node's id is taken",
+        flow(FLOW + ", w", nodes()),
+        "w w_scatter w_scatter:items[0]",
+        run_input=["x"],
+        ok="w z w_scatter:items",
+        outputs={"z": ["x"]},
+    ),
 ]
 
 FAILURES = [
@@ -273,13 +292,23 @@ FAILURES = [
         reading="of S's policies the item visits have retries and timeout",
     ),
     case(
-        "a failed group",
+        "items that fail in a job of several",
         flow(FLOW, nodes(itemsPerJob=2, onItemError=1, fail={"items": [3]})),
-        "w_scatter w[1] w[0]",
+        "w_scatter w[1] -w[1] w[0]",
         run_input=[0, 1, 2, 3, 4],
         ok="w z",
-        outputs={"z": [0, 1, {"error": None}, {"error": None}, 4]},
-        reading="a group is one item for the policy; each of its items has the error",
+        outputs={"z": [0, 1, 2, {"error": None}, 4]},
+        reading="each item counts for itself, and has its attempts in the job",
+    ),
+    case(
+        "too many items that fail in one job",
+        flow(FLOW, nodes(itemsPerJob=2, onItemError=1, fail={"items": [2, 3]})),
+        "w_scatter w[1] -w_gather w[0] w[2]",
+        run_input=[0, 1, 2, 3, 4],
+        status="failed",
+        failed="w",
+        upstream="w_gather z",
+        failures="w",
     ),
     case(
         "a failed batch of a run that fails fast",

@@ -12,6 +12,9 @@ ECHO: Row = {"echo": True}
 ANY: Row = {"join": "any", "echo": True}
 RUN: Row = {"join": "any", "losers": "run", "echo": True}
 WAIT: Row = {"uses": "wait"}
+SCATTER: Row = {
+    "uses": "batch-scatter", "gatherNodeId": "w_gather", "workerUsesKey": "behave", "workerParams": {"echo": True},
+}  # fmt: skip
 TWICE: Row = {"actions": ["again", "done"]}
 
 
@@ -50,7 +53,7 @@ PAUSED = [
     case(
         "items enter the window of a paused run, and are not handed out",
         flow("w_scatter>w_gather", {
-            "w_scatter": {"uses": "batch-scatter", "gatherNodeId": "w_gather", "echo": True, "concurrency": 1},
+            "w_scatter": SCATTER | {"concurrency": 1},
             "w_gather": {"uses": "batch-gather"},
         }),
         "w_scatter pause w[0] -w[1] unpause w[1]",
@@ -111,7 +114,7 @@ MARKED = [
         "a batch",
         flow("a>w_scatter, w_scatter>w_gather", {
             "a": {"output": ["x"]},
-            "w_scatter": {"uses": "batch-scatter", "gatherNodeId": "w_gather", "echo": True},
+            "w_scatter": SCATTER,
             "w_gather": {"uses": "batch-gather"},
         }),
         "no:mark:w_scatter no:mark:w a w_scatter no:mark:w w[0] mark:w_gather",
@@ -278,10 +281,7 @@ RETRIED = [
     case(
         "a batch that failed",
         flow("w_scatter>w_gather", {
-            "w_scatter": {
-                "uses": "batch-scatter", "gatherNodeId": "w_gather", "echo": True,
-                "fail": {"items": ["y"], "visits": [1]},
-            },
+            "w_scatter": SCATTER | {"workerParams": {"echo": True, "fail": {"items": ["y"], "visits": [1]}}},
             "w_gather": {"uses": "batch-gather"},
         }),
         "w_scatter w[0] w[1] retry -w_scatter w[0] w[1] w_gather",

@@ -44,6 +44,7 @@ class Facts:
 
     def __init__(self, blueprint: Blueprint) -> None:
         blueprint, self.batches = expanded(blueprint)
+        self.scatters = {batch.scatter for batch in self.batches.values()}
         plan = plan_of(blueprint)
         self.nodes = {node.id: node for node in blueprint.nodes}
         self.edges = {i: blueprint.edges[i] for i in plan.edges}

@@ -64,27 +64,31 @@ def expanded(blueprint: Blueprint) -> tuple[Blueprint, dict[str, BatchPlan]]:
     """The blueprint with an item node in each batch, and the batches by its id.
 
     Raises:
-        DefinitionError: a scatter without its gather, or an item node whose id is taken.
+        DefinitionError: a scatter without its gather, or a decision on the edge between them.
     """
     batches: dict[str, BatchPlan] = {}
     nodes: list[Node] = []
     edges = list(blueprint.edges)
-    taken = {node.id for node in blueprint.nodes}
     for node in blueprint.nodes:
         nodes.append(node)
         if _name(node) != "batch-scatter":
             continue
         items, gather = node.id.removesuffix("_scatter"), node.params.get("gatherNodeId")
-        at = [i for i, edge in enumerate(edges) if (edge.source, edge.target) == (node.id, gather)]
-        if items in taken or not at:
-            raise DefinitionError(f"batch {node.id!r} has no edge to its gather, or {items!r} is taken", subject=items)
-        taken.add(items)
-        # Reading: action and condition choose whether there are items, a transform is of what the gather gets.
-        first = Edge(node.id, items, edges[at[0]].action, edges[at[0]].condition)
-        edges[at[0] : at[0] + 1] = [first, Edge(items, str(gather), transform=edges[at[0]].transform)]
+        if items in {other.id for other in blueprint.nodes}:
+            items = f"{node.id}:items"
+        between = [edge for edge in edges if (edge.source, edge.target) == (node.id, gather)]
+        if not between or any(edge.action or edge.condition or edge.transform for edge in between):
+            raise DefinitionError(f"batch {node.id!r} has no plain edge to its gather", subject=items)
+        if _name(blueprint.node(str(gather))) != "batch-gather":
+            raise DefinitionError(f"{gather!r} does not gather", subject=items)
+        led = [Edge(node.id, items), Edge(items, str(gather))]
+        first = edges.index(between[0])
+        edges = [edge for edge in edges if edge not in between]
+        edges[first:first] = led
         # Reading: of S's policies the item visits have retries and timeout; the fallback is S's own.
-        worker = str(node.params.get("workerUsesKey", "behave"))
-        nodes.append(replace(node, id=items, uses=worker, inputs=None, fallback=None, join=ALL))
+        worker, params = str(node.params.get("workerUsesKey")), node.params.get("workerParams") or {}
+        made = replace(node, id=items, uses=worker, params=cast("dict[str, object]", params), inputs=None)
+        nodes.append(replace(made, fallback=None, join=ALL, compensate=None))
         batches[items] = _plan(node)
     return replace(blueprint, nodes=tuple(nodes), edges=tuple(edges)), batches
 

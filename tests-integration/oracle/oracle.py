@@ -230,8 +230,7 @@ class Oracle(Epochs):
         a join. A visit that a fallback stood in for is the node's own then.
         """
         refused = is_controller(self.facts.nodes[node]) or node in self.facts.batches or node in self.children
-        scatters = {plan.scatter for plan in self.facts.batches.values()}
-        if refused or node in scatters or self.state[node] not in ("pending", "active"):
+        if refused or node in self.facts.scatters or self.state[node] not in ("pending", "active"):
             return False
         self.new.clear()
         if node in self.active:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
 from flowcraft.blueprint import Edge
 
@@ -54,6 +55,10 @@ class Outcomes(Rounds):
 
     def _completed(self, activation: Activation, result: Ok) -> None:
         owner, runs = activation.chain[0], activation.chain[-1]
+        if owner == runs and owner in self.facts.scatters:
+            # Reading: its own output, for its other edges and for names, is how many items there are.
+            self.frozen[owner] = cast("list[object]", result.output)
+            result = Ok({"items": len(self.frozen[owner])})
         self.active.pop(owner, None)
         self.state[owner] = "completed"
         for helper in activation.chain[1:]:

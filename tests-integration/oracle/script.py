@@ -23,6 +23,10 @@ from .views import Slot
 __all__ = ["OraclePlayer", "play"]
 
 _SIGNAL = re.compile(r"(\w+)(?:#(\d+))?(?::(\w+))?(?:=(\w+))?(?:->(.+))?")
+_VERBS = (
+    "no", "pause", "unpause", "patch", "mark", "retry", "rollback", "is", "held", "signal", "start", "done", "fail",
+    "stop", "tick", "wake", "cancel",
+)  # fmt: skip
 
 
 class OraclePlayer:
@@ -36,7 +40,8 @@ class OraclePlayer:
         """Before each word."""
 
     def settle(self, slot: Slot) -> None:
-        self.oracle.settle(slot, self.oracle.outcome_of(slot))
+        value = self.oracle.input_now(slot)
+        self.oracle.settle(slot, self.oracle.behaviour(slot.runs, slot.visit, slot.attempt, value))
 
     def rest(self, slot: Slot) -> None:
         self.oracle.rest(slot)
@@ -79,7 +84,9 @@ class OraclePlayer:
     def act(self, word: str) -> None:
         self.look()
         name, _, rest = word.partition(":")
-        if name == "no":
+        if name not in _VERBS:
+            self._visit(word)
+        elif name == "no":
             assert not self.command(*rest.partition(":")[::2]), f"{rest} is not refused"
         elif name in ("pause", "unpause", "patch", "mark", "retry", "rollback"):
             assert self.command(name, rest), f"{word} is refused"
@@ -96,10 +103,8 @@ class OraclePlayer:
             self.tick(self.oracle.now + float(rest) if rest else min(self.oracle.asleep().values()))
         elif name == "wake":
             self.wake(rest)
-        elif word == "cancel":
-            self.cancel()
         else:
-            self._visit(word)
+            self.cancel()
 
     def _visit(self, word: str) -> None:
         ready = self.oracle.ready()

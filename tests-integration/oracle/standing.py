@@ -81,6 +81,7 @@ class Standing:
         # sections 9 to 13
         self.now = 0.0
         self.context: dict[str, object] = {}
+        self.frozen: dict[str, list[object]] = {}  # what the scatters returned
         self.batches: dict[str, Batch] = {}
         self.waiting: dict[str, float | None] = {}  # sleeping or waiting for a signal, until when
         self.children: set[str] = set()  # whose subflow is running
