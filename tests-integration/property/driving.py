@@ -116,7 +116,7 @@ class CheckedRun(EngineRun):
         if head.terminal:
             assert head.wake_at is None
             return
-        wake = due_work(head, self.now)[0]
+        wake = due_work(head, self.now).wake
         assert wake is None or (head.wake_at is not None and head.wake_at <= wake), "the ticker would come too late"
 
     # ---- what a worker does
