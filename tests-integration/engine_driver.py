@@ -52,7 +52,7 @@ class EngineRun:
     def __init__(self, blueprint: Blueprint, run_input: object, *, graph: Graph | None = None) -> None:
         self.graph = graph or compile_graph(blueprint)
         self.scatters = {node.id for node in blueprint.nodes if node.uses == "batch-scatter"}
-        self.now = 0.0
+        self.now = 1000.0  # a due time of 0 is none
         self.told: set[tuple[int, str]] = set()  # what was handed out: slot and nonce
         self._commits = 0
         head = fresh_head(self.graph, self.now)
@@ -181,7 +181,7 @@ def _visits(head: Head, graph: Graph, node: int, state: str) -> int:
     """How often the node's function was activated; a skipped node shows none."""
     if state == "skipped":
         return 0
-    return head.visits.get(node, 0) if graph.repeats[node] else int(state in ("completed", "failed"))
+    return head.visits.get(node, 0 if graph.repeats[node] else int(state in ("completed", "failed")))
 
 
 def _reason(head: Head, node: int, state: str) -> str:

@@ -55,7 +55,7 @@ class Batches(Outcomes):
         n, i, node = activation.chain[0], activation.item, self.facts.nodes[activation.chain[0]]
         if isinstance(result, Err) and self._tried_again(activation, result):
             wait = min(node.retry.delay * node.retry.backoff ** (activation.attempt - 1), node.retry.max_delay)
-            if wait >= LONG:
+            if wait > LONG:
                 self._left_window(activation)
             return
         self._forget(activation.slot.key)
@@ -92,6 +92,8 @@ class Batches(Outcomes):
                 if self.facts.batches[n].per_job > 1:
                     results = [result for group in results for result in cast("list[object]", group)]
                 self._completed(Activation((n,), batch.visit, 1, None), Ok(results))
+                # Reading: the list is what the gather gets; what can be read is how many there were.
+                self.outputs[n] = {"items": len(results), "failed": batch.failed}
         return bool(ended)
 
     @staticmethod

@@ -375,7 +375,9 @@ EXITS = [
         }),
         "b c e",
         ok="L b c e",
-        cancelled="f g",
+        dead="f",
+        cancelled="g",
+        reading="a fallback without an ordinary visit is what its callers made of it",
     ),
     case(
         "an edge of a fallback leaves a loop early",

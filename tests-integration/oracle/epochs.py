@@ -7,7 +7,6 @@ from collections.abc import Collection
 from .behaviour import Err, Result
 from .facts import Activation, Mark
 from .rules import Rules
-from .standing import Done
 from .views import Failure
 
 __all__ = ["Epochs"]
@@ -21,7 +20,10 @@ class Epochs(Rules):
         if self.active or self.status() not in ("failed", "cancelled"):
             return False
         self.new.clear()
-        self._open_epoch({f.node for f in self.failures if not self._absolved(f.node)} if nodes is None else set(nodes))
+        named = {f.node for f in self.failures if not self._absolved(f.node)} if nodes is None else set(nodes)
+        if not named and not self._stopped():
+            return False  # Reading: there is nothing to try again
+        self._open_epoch(named)
         self._close()
         return True
 
@@ -49,38 +51,27 @@ class Epochs(Rules):
         if todo:
             done = todo[-1]
             by = self.facts.undo[done.runs]
-            self.visits[by] += 1
             value = {"input": done.input, "output": done.output}
-            self.active[done.node] = Activation((done.node, by), self.visits[by], 1, value, undoes=True)
-            self.new.add(done.node)
+            self.active[done.runs] = Activation((done.runs, by), done.visit, 1, value, undoes=True)
+            self.new.add(done.runs)
             return
         self.rolling = None
         if node is not None:
             self._open_epoch({node})
             self._close()
             return
-        # Reading: all is pending again, and cancelled.
-        self.lost.clear()
-        self.late.clear()
-        for n in self.facts.nodes:
-            self._reset_node(n)
-            self.state[n] = "none" if n in self.facts.only_called else "cancelled"
 
     def _undone(self, activation: Activation, result: Result) -> None:
-        node, by = activation.chain
+        """Reading: the status of the node that undoes, and its output, are not those of its compensations."""
         if isinstance(result, Err):
             if self._tried_again(activation, result):
                 return
             self.rolling = None
             self.ending = "failed"
-            self.failures.append(Failure(by, "failed"))
-            self.helps[by][f"visit {activation.visit}"] = "failed"
-        else:
-            self.helps[by][f"visit {activation.visit}"] = "completed"
-            self.outputs[by] = result.output
-            last: Done = [done for done in self.history if (done.node, self.facts.undo[done.runs]) == (node, by)][-1]
-            self.history.remove(last)
-        self._forget(node)
+            self.failures.append(Failure(activation.chain[0], "failed"))
+        done = (activation.chain[0], activation.visit)
+        self.history = [other for other in self.history if (other.runs, other.visit) != done]
+        self._forget(activation.chain[0])
 
     # --- resetting ---------------------------------------------------------------------------------------------------
 
@@ -114,9 +105,12 @@ class Epochs(Rules):
     def _is_called_by(self, n: str, reset: Collection[str]) -> bool:
         return any(a in reset or self._is_called_by(a, reset) for a in self.facts.callers[n])
 
+    def _stopped(self) -> set[str]:
+        """What was cancelled when the run was stopped."""
+        return {n for n, state in self.state.items() if state == "cancelled" and n not in self.lost}
+
     def _open_epoch(self, named: Collection[str]) -> None:
-        stopped = {n for n, state in self.state.items() if state == "cancelled" and n not in self.lost}
-        reset = self._reset_by({*named, *stopped})
+        reset = self._reset_by({*named, *self._stopped()})
         self.epoch += 1
         self.ending = None
         self.failures = [failure for failure in self.failures if failure.node not in reset]
@@ -154,8 +148,8 @@ class Epochs(Rules):
     def _reopen_scopes(self, reset: Collection[str], starts: Collection[str]) -> None:
         """Scopes with a node that is reset are open again, in the visit where they were if not entered anew.
 
-        Reading: an early exit whose edge is still LIVE holds on; a header that starts again may go round as often as at
-        first.
+        Reading: an early exit whose edge is still LIVE holds on; each visit of a header in one opening counts, also those
+        of earlier epochs.
         """
         unmarked = self._unmarked_by(reset)
         for k, scope in enumerate(self.facts.scopes):
@@ -175,10 +169,10 @@ class Epochs(Rules):
                 self.turn[k] += 1
             elif h in starts and self.turn[k] > 1 and not self._is_inner(k, reset):
                 self.again[h], self.brought[h] = self.led[h]
+            elif h in starts and self.turn[k] == 1 and not self._is_inner(k, reset):
+                pass
             elif h in reset:
-                self.turn[k] = 1
-            if h in reset:
-                self.rounds[k] = 0
+                self.turn[k], self.rounds[k] = 1, 0
 
     def _is_inner(self, k: int, reset: Collection[str]) -> bool:
         """Whether a scope around this one begins anew."""

@@ -97,5 +97,6 @@ def _plan(node: Node) -> BatchPlan:
     params = node.params
     policy = params.get("onItemError", "fail")
     tolerate = 0 if policy == "fail" else None if policy == "collect" else cast("int", policy)
-    window = cast("int", params.get("concurrency") or params.get("chunkSize") or 256)
+    # Reading: the least of them
+    window = min(256, *(cast("int", params.get(name) or 256) for name in ("concurrency", "chunkSize")))
     return BatchPlan(node.id, str(params["gatherNodeId"]), window, cast("int", params.get("itemsPerJob", 1)), tolerate)

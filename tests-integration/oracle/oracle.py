@@ -6,7 +6,7 @@ Where the page leaves a choice, a comment that starts with "Reading:" says which
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -46,7 +46,7 @@ class Oracle(Epochs):
 
     def held(self) -> dict[str, int]:
         """Of each batch that runs, how many items have not entered its window."""
-        return {n: len(batch.groups) - batch.began for n, batch in self.batches.items() if not batch.failing}
+        return {n: len(batch.groups) - batch.began for n, batch in self.batches.items() if not (batch.failing or batch.gone)}
 
     def input_of(self, slot: Slot) -> object:
         return self._activation(slot).input
@@ -144,17 +144,17 @@ class Oracle(Epochs):
             self._remove(slot.node)
         self._close()
 
-    def tick(self, now: float) -> list[str]:
+    def tick(self, now: float, order: Sequence[str] = ()) -> list[str]:
         """It is ``now``; what waited for a time until then, which is told, is over.
 
-        Reading: in the order of their times, equal ones in the blueprint's order; what begins to wait meanwhile is not
-        looked at.
+        Reading: in the order of their times, equal ones in the blueprint's order, or in this ``order``; what begins to
+        wait meanwhile is not looked at.
         """
         self.new.clear()
         self.now = max(self.now, now)
-        order = {n: i for i, n in enumerate(self.facts.nodes)}
+        order = order or list(self.facts.nodes)
         asleep = {key: at for key, at in self.asleep().items() if at <= self.now}
-        due = sorted(asleep, key=lambda key: (asleep[key], order[key]))
+        due = sorted(asleep, key=lambda key: (asleep[key], order.index(key)))
         over: list[str] = []
         for key in due:
             activation = self.active.get(key)
@@ -225,11 +225,13 @@ class Oracle(Epochs):
 
     def mark_completed(self, node: str, output: object, action: str | None = None) -> bool:
         """Reading: an item node and its scatter are the batch; only a visit with a child is a subflow that is refused.
+        Nor can a draining visit be marked.
 
         A node that is only called (a fallback, a compensation) has no visit of its own to mark. Marking is no firing of
         a join. A visit that a fallback stood in for is the node's own then.
         """
         refused = is_controller(self.facts.nodes[node]) or node in self.facts.batches or node in self.children
+        refused = refused or self._is_draining(node)
         if refused or node in self.facts.scatters or self.state[node] not in ("pending", "active"):
             return False
         self.new.clear()

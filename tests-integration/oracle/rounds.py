@@ -64,8 +64,8 @@ class Rounds(Standing):
                 if self._settled(n):
                     continue
                 self.lost.add(n)
-                # Reading: a fallback that has edges is cancelled, one without any is what its callers made of it.
-                if self.state[n] in ("pending", "active") or (self.state[n] == "none" and self.facts.out[n]):
+                # Reading: a fallback that has no ordinary visit is what its callers made of it; its edges are dead.
+                if self.state[n] in ("pending", "active"):
                     self._give_up(n)
         return bool(left)
 
@@ -79,18 +79,23 @@ class Rounds(Standing):
         elif self._unheard(n):
             self._remove(n)
         else:
-            self.active[n] = replace(self.active[n], draining=True)
+            self._drain(n)
 
     def _stop_items(self, n: str) -> None:
         for key in self._items(n):
             if self._unheard(key):
                 self._forget(key)
             else:
-                self.active[key] = replace(self.active[key], draining=True)
+                self._drain(key)
+
+    def _drain(self, key: str) -> None:
+        """Reading: also what is READY in a paused run and was not handed out."""
+        self.active[key] = replace(self.active[key], draining=True)
+        self.withheld.discard(key)
 
     def _unheard(self, key: str) -> bool:
         """Whether nobody can be executing what is active."""
-        return key in self.new or key in self.resting or key in self.waiting or key in self.withheld
+        return key in self.new or key in self.resting or key in self.waiting
 
     def _forget(self, key: str) -> Activation:
         self.resting.discard(key)

@@ -79,7 +79,7 @@ class Standing:
         self.judged = 0
         self.ending: str | None = None
         # sections 9 to 13
-        self.now = 0.0
+        self.now = 1000.0
         self.context: dict[str, object] = {}
         self.frozen: dict[str, list[object]] = {}  # what the scatters returned
         self.batches: dict[str, Batch] = {}

@@ -40,7 +40,7 @@ __all__ = ["Pair", "ToldRun"]
 
 _CODEC = JsonCodec()
 #: What the engine calls the answers to a signal.
-_ANSWERS = {"accepted": {"accepted", "repeated"}, "kept": {"early"}, "full": {"full"}}
+_ANSWERS = {"accepted": {"accepted", "repeated"}, "kept": {"early", "repeated"}, "full": {"full"}}
 _REFUSED = {"late", "conflict"}
 
 
@@ -129,8 +129,9 @@ class Pair(OraclePlayer):
         resting = {n for n in head.active if head.state(n) in (RETRYING, PARKED)}
         due = sorted(n for n in resting if head.active[n].due <= run.now and (can or head.state(n) == RETRYING))
         woken = [run._slot(head, n).key for n in due]
+        waiting = [run._slot(head, n).key for n in head.active if head.state(n) == WAITING]
         run.fold([Tick(can=lambda _: can)])
-        oracle.tick(run.now)
+        oracle.tick(run.now, waiting)
         for key in woken:
             if key in oracle.resting:
                 oracle.wake(key, same_commit=True)
