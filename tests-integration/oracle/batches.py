@@ -81,12 +81,12 @@ class Batches(Outcomes):
         ended = [n for n, batch in self.batches.items() if not self._items(n) and self._is_over(batch)]
         for n in ended:
             batch = self.batches.pop(n)
-            if batch.failing:  # Reading: also if it was cancelled after that
+            if batch.gone:  # Reading: also if it had failed before
+                self.state[n] = "cancelled"
+            elif batch.failing:
                 self.state[n] = "failed"
                 self.failures.append(Failure(n, "failed"))
                 self.outputs.pop(n, None)
-            elif batch.gone:
-                self.state[n] = "cancelled"
             else:
                 results = [batch.results[i] for i in range(len(batch.groups))]
                 if self.facts.batches[n].per_job > 1:

@@ -136,9 +136,11 @@ class Epochs(Rules):
                 self._choose(n, result, owner)
 
     def _reset_node(self, n: str) -> None:
-        """Reading: as in a later round, the status and output of the last visit that ran are kept."""
-        if self._ran(n):
-            self.kept[n] = self._final(n)
+        """Reading: its status and output are forgotten."""
+        self.kept.pop(n, None)
+        self.outputs.pop(n, None)
+        if self.numbered and self.state[n] == "cancelled" and not (self.facts.around[n] or self.facts.callers[n]):
+            self.visits[n] = max(self.visits[n], 1)
         for of in self.helps.values():
             of.pop(n, None)
         self.state[n] = "none" if n in self.facts.only_called else "pending"

@@ -33,6 +33,7 @@ class Activation:
     draining: bool = False
     item: int = -1
     undoes: bool = False
+    visits: tuple[int, ...] = ()  # of those in the chain before the last
 
     @property
     def slot(self) -> Slot:

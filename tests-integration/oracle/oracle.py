@@ -239,7 +239,8 @@ class Oracle(Epochs):
             activation = self._forget(node)
             for helper in activation.chain[1:]:
                 del self.helps[helper][node]
-            activation = replace(activation, chain=(node,), visit=self.visits[node])
+            visit = (*activation.visits, activation.visit)[0]
+            activation = replace(activation, chain=(node,), visit=visit, visits=())
         else:
             self.visits[node] += 1
             for k, scope in enumerate(self.facts.scopes):

@@ -23,7 +23,9 @@ class Outcomes(Rounds):
 
     def _activate(self, chain: tuple[str, ...], value: object) -> None:
         self.visits[chain[-1]] += 1
-        self.active[chain[0]] = Activation(chain, self.visits[chain[-1]], 1, value)
+        before = self.active.get(chain[0])
+        visits = () if before is None else (*before.visits, before.visit)
+        self.active[chain[0]] = Activation(chain, self.visits[chain[-1]], 1, value, visits=visits)
         self._hand_out(chain[0])
 
     def _tried_again(self, activation: Activation, error: Err) -> bool:
@@ -71,9 +73,20 @@ class Outcomes(Rounds):
             # Reading: of a draining owner, only its own edges are dead; its fallback's are chosen as always.
             if self.ending is None and n not in self.lost:
                 self._choose(n, result, owner)
-        # Reading: F@A is undone by what F declares, and only if A is COMPLETED.
-        if runs in self.facts.undo and self.state[owner] == "completed":
-            self.history.append(Done(owner, runs, activation.visit, activation.input, result.output))
+        if self.state[owner] == "completed":
+            self._remember(activation, result)
+
+    def _remember(self, activation: Activation, result: Ok) -> None:
+        """Reading: of a visit that a fallback completed, both are undone, the fallback first."""
+        visits = (*activation.visits, activation.visit)
+        value = activation.input
+        inputs = [value]
+        for _ in activation.chain[1:]:
+            value = cast("dict[str, object]", value)["input"]
+            inputs.insert(0, value)
+        for n, visit, given in zip(activation.chain, visits, inputs, strict=True):
+            if n in self.facts.undo:
+                self.history.append(Done(activation.chain[0], n, visit, given, result.output))
 
     def _choose(self, n: str, result: Ok, owner: str) -> None:
         try:

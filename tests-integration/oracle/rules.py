@@ -115,6 +115,10 @@ class Rules(Waits):
                 return made[0]
             return from_inputs(node.inputs, self.names)
         preds = self._predecessors(n)
+        items = next((w for w, plan in self.facts.batches.items() if plan.gather == n), None)
+        mark = preds.get(items or "")
+        if mark is not None and mark.kind == "live":
+            return mark.value
         live = back if back is not None else [(s, m.value) for s, m in preds.items() if m and m.kind == "live"]
         if not live:
             return self.run_input

@@ -68,6 +68,7 @@ class Pair(OraclePlayer):
     def __init__(self, run: CheckedRun, oracle: Oracle) -> None:
         super().__init__(oracle)
         self.run = run
+        self.oracle.numbered = True
         self.children: dict[str, str] = {}
 
     # --- how they stand
