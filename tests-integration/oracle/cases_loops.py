@@ -193,6 +193,12 @@ DECIDING = [
         reading="the first in the blueprint's order",
     ),
     case(
+        "a controller whose join has fired has no losers",
+        flow("a>L, b>L, L>z:break", {"L": loop("input.n == 0", join="any")}),
+        "a z b",
+        ok="a b L z",
+    ),
+    case(
         "several back edges give a controller a dict",
         flow("s>L, L>b:continue, L>c:continue, b>L, c>L, L>z:break", {
             "s": {"output": ZERO}, "L": loop("input.n == 0"), "b": N4, "c": N4,

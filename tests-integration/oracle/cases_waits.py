@@ -172,9 +172,18 @@ SIGNALS = [
     case(
         "a signal for a wait that was skipped",
         flow("a>w:x, a>b", {"w": WAIT}),
-        "a signal:w->late b",
+        "a signal:w->late signal:w#1->late signal:w#2->late b",
         ok="a b",
         dead="w",
+    ),
+    case(
+        "a signal for a wait that was skipped in this round",
+        flow("a>w:x, a>b, w>b, b>a:again, b>z:done", {"a": {"actions": [None, "x"]}, "w": WAIT,
+             "b": {"join": "any", "losers": "run", "actions": ["again", "done"]}}),
+        "a signal:w->kept b a b z",
+        ok="a w b z",
+        visits={"w": 1},
+        reading="it may be visited later",
     ),
     case("a signal after the end", flow("a>w:x", {"w": WAIT}), "a signal:w->late signal:a->late", ok="a", dead="w"),
     case(

@@ -12,6 +12,7 @@ from flowcraft.blueprint import Blueprint
 
 from .behaviour import Behaviour, Ok, canonical
 from .facts import SETTLED, Activation, Facts, Mark, together
+from .kinds import is_controller
 from .views import Failure, NodeView, RunView
 
 __all__ = ["Batch", "Done", "Standing"]
@@ -216,4 +217,4 @@ class Standing:
 
     def _cancels(self, n: str) -> bool:
         join = self.facts.nodes[n].join
-        return join.at_least is not None and join.losers == "cancel"
+        return join.at_least is not None and join.losers == "cancel" and not is_controller(self.facts.nodes[n])

@@ -96,9 +96,10 @@ class Waits(Batches):
             self._forget(first.slot.key)
             self._completed(first, result)
             return "accepted"
-        if visit is None and (self.visits[node] > 0 or self._settled(node)):
+        # Reading: what is in a cycle may be visited later, also if it is settled now.
+        if self.state[node] != "pending" and not self.facts.around[node] and not self.facts.callers[node]:
             return "late"
-        return self._kept(node, result, signal_id, 1 if visit is None else visit)
+        return self._kept(node, result, signal_id, max(self.visits[node], 1) if visit is None else visit)
 
     def _kept(self, node: str, result: Ok, signal_id: str, visit: int) -> str:
         if visit <= self.visits[node]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from flowcraft.blueprint import Blueprint
 from flowcraft.codec import JsonCodec
-from flowcraft.engine.draft import MISSING
+from flowcraft.engine.draft import MISSING, Draft
 from flowcraft.engine.head import HELD, PARKED, RETRYING, WAITING, Head
 from flowcraft.engine.slots import node_of
 from flowcraft.engine.special import judge
@@ -47,14 +47,8 @@ _REFUSED = {"late", "conflict"}
 class ToldRun(CheckedRun):
     """A run of any construct: what one event needs is not known in advance, as it need not be."""
 
-    def fold(self, events: list[EngineEvent]) -> list[bool]:
-        head = self.head
-        draft = self._draft(head, _All())
-        from flowcraft.engine.transition import apply
-
-        applied = [apply(draft, event) for event in events]
-        self._commit(draft)
-        return applied
+    def _draft(self, head: Head, allowed: set[ValueKey]) -> Draft:
+        return super()._draft(head, _All())
 
 
 class _All(set[ValueKey]):
