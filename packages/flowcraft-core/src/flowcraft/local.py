@@ -300,16 +300,16 @@ class LocalRun:
     def _after(self) -> None:
         """Take over what the draft made ready or wants to be rid of, and end the run when nothing is active."""
         draft = self.draft
+        if draft.revoked:
+            self._revoke()
+        if draft.children:
+            self._cancel_children()
         while not draft.head.active and not draft.head.terminal:
             self._number(seal(draft).facts)  # undoing, it may go on
             draft.facts = None if draft.facts is None else []
         if draft.ready and not draft.head.paused:
             self._ready.extend(draft.ready)
             draft.ready.clear()
-        if draft.revoked:
-            self._revoke()
-        if draft.children:
-            self._cancel_children()
         if draft.facts:
             facts, draft.facts = draft.facts, []
             self._number(facts)
@@ -331,9 +331,6 @@ class LocalRun:
                 task.cancel()
             elif not activation.reason:
                 apply(self.draft, Dropped(Visit(node, "", activation.visit, activation.attempt)))
-        if self.draft.ready and not self.draft.head.paused:
-            self._ready.extend(self.draft.ready)
-            self.draft.ready.clear()
 
     def _start_child(self, slot: int, activation: Activation) -> None:
         """A subflow: its run begins beside this one's lanes."""
