@@ -110,14 +110,19 @@ def _draw(sketch: _Sketch) -> None:
         if name in named or sketch.nodes[name]["uses"] != "behave":
             continue
         _convert(sketch, name)
+    joins = {name for name in sketch.nodes if "joinStrategy" in sketch.config(name)}
+    scatters = {name for name, node in sketch.nodes.items() if node["uses"] == "batch-scatter"}
+    # Not agreed upon: whether an empty batch is a loser by the outcome that made it.
+    sketch.edges = [e for e in sketch.edges if e["source"] not in scatters or e["target"] not in joins]
     if "compensations" in sketch.features:
         _draw_compensations(sketch, named)
     if "context" in sketch.features:
         for edge in sketch.edges:
             if source.random() < 0.1 and _may_decide(sketch, edge):
                 edge.setdefault("condition", "K.n > 300")
+        changed = {edge["target"] for edge in sketch.edges if "transform" in edge}
         for name in plain:
-            if source.random() < 0.1 and "inputs" not in sketch.nodes[name] and "joinStrategy" not in sketch.config(name):
+            if source.random() < 0.1 and name not in changed and "inputs" not in sketch.nodes[name]:
                 sketch.nodes[name]["inputs"] = source.choice(("K", {"k": "K.n"}, ["K", "a"]))
 
 

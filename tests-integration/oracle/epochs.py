@@ -136,9 +136,11 @@ class Epochs(Rules):
                 self._choose(n, result, owner)
 
     def _reset_node(self, n: str) -> None:
-        """Reading: its status and output are forgotten."""
-        self.kept.pop(n, None)
-        self.outputs.pop(n, None)
+        """Reading: its status and output are forgotten; in a cycle they are kept, as in a later round."""
+        if self.facts.around[n] and self._ran(n):
+            self.kept[n] = self._final(n)
+        elif not self.facts.around[n]:
+            self.outputs.pop(n, None)
         if self.numbered and self.state[n] == "cancelled" and not (self.facts.around[n] or self.facts.callers[n]):
             self.visits[n] = max(self.visits[n], 1)
         for of in self.helps.values():

@@ -118,6 +118,9 @@ def _is_over(run: object, visit: object) -> bool:
 def _mark(pair: Pair, source: random.Random, tale: list[str]) -> None:
     oracle = pair.oracle
     node = source.choice(list(oracle.facts.nodes))
+    heads = {scope.header for scope in oracle.facts.scopes}
+    if node in heads and oracle.state[node] == "pending":
+        return  # not agreed upon: whether a header's visit that was marked counts
     if oracle.facts.callers[node] or node in oracle.facts.undo.values() or node in oracle.facts.undo:
         return
     twin = oracle.clone()
