@@ -150,9 +150,14 @@ WINDOWS = [
     ),
     case(
         "a batch in a loop",
-        flow("s>w_scatter, w_scatter>w_gather, w_gather>b, b>w_scatter:again, b>z:done", {
-            "s": {"output": ["x"]}, **nodes(), "b": {"output": THREE, "actions": ["again", "done"]},
-        }),
+        flow(
+            "s>w_scatter, w_scatter>w_gather, w_gather>b, b>w_scatter:again, b>z:done",
+            {
+                "s": {"output": ["x"]},
+                **nodes(),
+                "b": {"output": THREE, "actions": ["again", "done"]},
+            },
+        ),
         "s w_scatter w[0] w_gather b w_scatter w[2] w[1] w[0] w_gather b z",
         visits={"w": 2, "b": 2},
         outputs={"w_gather": THREE},
@@ -339,6 +344,14 @@ STOPPED = [
         cancelled="w w_gather",
     ),
     case(
+        "an empty batch completes before losers are judged",
+        flow("w_scatter>w_gather, w_gather>j, w_scatter>j", {**nodes(), "j": ANY}),
+        "w_scatter j",
+        run_input=[],
+        ok="w_scatter w j",
+        cancelled="w_gather",
+    ),
+    case(
         "held items of a loser never begin",
         flow("a>b, b>j, w_scatter>w_gather, w_gather>j", {**nodes(concurrency=1), "j": ANY}),
         "w_scatter a b w[0] -w[1] j",
@@ -385,8 +398,10 @@ STOPPED = [
         flow(
             "L>b:continue, L>w_scatter:continue, w_scatter>w_gather, w_gather>L, b>L, L>z:break, b>e:stop, z>e",
             {
-                "L": {"uses": "loop-controller", "condition": "true"}, **nodes(concurrency=2),
-                "b": {"actions": ["stop"]}, "e": {"join": "any", "losers": "run"},
+                "L": {"uses": "loop-controller", "condition": "true"},
+                **nodes(concurrency=2),
+                "b": {"actions": ["stop"]},
+                "e": {"join": "any", "losers": "run"},
             },
         ),
         "w_scatter w[0] b e w[2] w[1]",

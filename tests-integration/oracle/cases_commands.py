@@ -52,10 +52,13 @@ PAUSED = [
     ),
     case(
         "items enter the window of a paused run, and are not handed out",
-        flow("w_scatter>w_gather", {
-            "w_scatter": SCATTER | {"concurrency": 1},
-            "w_gather": {"uses": "batch-gather"},
-        }),
+        flow(
+            "w_scatter>w_gather",
+            {
+                "w_scatter": SCATTER | {"concurrency": 1},
+                "w_gather": {"uses": "batch-gather"},
+            },
+        ),
         "w_scatter pause w[0] -w[1] unpause w[1]",
         run_input=["x", "y"],
         ok="w w_gather",
@@ -82,23 +85,45 @@ PAUSED = [
 ]
 
 PATCHED = [
-    case("a patch is seen by conditions", flow("a>b?K.n > 5, a>c?K.n > 3"), "patch:K=4 a c", ok="a c", dead="b",
-         context={"K": {"n": 4}}),
+    case(
+        "a patch is seen by conditions",
+        flow("a>b?K.n > 5, a>c?K.n > 3"),
+        "patch:K=4 a c",
+        ok="a c",
+        dead="b",
+        context={"K": {"n": 4}},
+    ),
     case("a key is deleted", flow("a>b?K.n > 3"), "patch:K=4 patch:K a", ok="a", dead="b", context={"K": None}),
-    case("a patch is seen by inputs", flow("a>b", {"b": {**ECHO, "inputs": {"k": "K.n", "a": "a"}}}),
-         "a patch:K=4 b", ok="b", outputs={"b": {"k": 4, "a": "a"}}),
+    case(
+        "a patch is seen by inputs",
+        flow("a>b", {"b": {**ECHO, "inputs": {"k": "K.n", "a": "a"}}}),
+        "a patch:K=4 b",
+        ok="b",
+        outputs={"b": {"k": 4, "a": "a"}},
+    ),
     case("a run that has ended is not patched", flow("a"), "a no:patch:K=4", ok="a", context={"K": None}),
 ]
 
 MARKED = [
-    case("a pending node", flow("a>b, b>c", {"c": ECHO}), "mark:b c a -b", ok="a b c", outputs={"c": "marked"},
-         visits={"b": 1}),
+    case(
+        "a pending node",
+        flow("a>b, b>c", {"c": ECHO}),
+        "mark:b c a -b",
+        ok="a b c",
+        outputs={"c": "marked"},
+        visits={"b": 1},
+    ),
     case("a running node", flow("a>b", {"b": ECHO}), "mark:a -a b", ok="a b", outputs={"b": "marked"}, visits={"a": 1}),
     case("with an action", flow("a>b:yes, a>c"), "mark:a:yes b", ok="a b", dead="c"),
     case("a settled node", flow("a>b"), "a no:mark:a b no:mark:b", ok="a b"),
     case("a wait", flow("w>b", {"w": WAIT}), "mark:w signal:w->late b", ok="w b"),
-    case("a node that waits for its next attempt", flow("a>b", {"a": {"tries": 2, "delay": 9, "fail": {}}}),
-         "a mark:a b", ok="a b", visits={"a": 1}),
+    case(
+        "a node that waits for its next attempt",
+        flow("a>b", {"a": {"tries": 2, "delay": 9, "fail": {}}}),
+        "a mark:a b",
+        ok="a b",
+        visits={"a": 1},
+    ),
     case(
         "a node whose fallback runs",
         flow("a>b, f", {"a": {"fail": {}, "fallback": "f"}, "b": ECHO}),
@@ -112,11 +137,14 @@ MARKED = [
     case("a loop's controller", flow("s>L, L>b:continue, L>z:break", {"L": loop("true")}), "no:mark:L s b", ok="s L b"),
     case(
         "a batch",
-        flow("a>w_scatter, w_scatter>w_gather", {
-            "a": {"output": ["x"]},
-            "w_scatter": SCATTER,
-            "w_gather": {"uses": "batch-gather"},
-        }),
+        flow(
+            "a>w_scatter, w_scatter>w_gather",
+            {
+                "a": {"output": ["x"]},
+                "w_scatter": SCATTER,
+                "w_gather": {"uses": "batch-gather"},
+            },
+        ),
         "no:mark:w_scatter no:mark:w a w_scatter no:mark:w w[0] mark:w_gather",
         ok="w w_gather",
         outputs={"w_gather": "marked"},
@@ -136,6 +164,23 @@ MARKED = [
         reading="its predecessors are no losers",
     ),
     case(
+        "a node of the body is marked before its header runs",
+        flow("a>b, b>a:again, b>c:done", {"a": ECHO, "b": {**TWICE, "actions": ["again"]}}),
+        "a b mark:b:done a c",
+        visits={"a": 2, "b": 2},
+        ok="a b c",
+        outputs={"a": "b"},
+    ),
+    case(
+        "a header that is marked counts",
+        flow("a>b, b>a:again, b>c:done, s>a", {"b": {"actions": ["again"]}}, maxVisits=2),
+        "mark:a b a b -a s",
+        status="failed",
+        visits={"a": 2, "b": 2},
+        failed="a",
+        failures="a",
+    ),
+    case(
         "a marked node in a loop",
         flow("a>b, b>a:again, b>c:done", {"b": TWICE}),
         "mark:b:again a a b",
@@ -147,10 +192,22 @@ MARKED = [
 ]
 
 RETRIED = [
-    case("what failed starts again", flow("a>b, b>c", {"b": ONCE}), "a b retry -a b c", ok="a b c",
-         visits={"a": 1, "b": 2, "c": 1}),
-    case("it fails again", flow("a>b", {"b": FAIL}), "a b retry b retry b", status="failed", failed="b", failures="b",
-         visits={"b": 3}),
+    case(
+        "what failed starts again",
+        flow("a>b, b>c", {"b": ONCE}),
+        "a b retry -a b c",
+        ok="a b c",
+        visits={"a": 1, "b": 2, "c": 1},
+    ),
+    case(
+        "it fails again",
+        flow("a>b", {"b": FAIL}),
+        "a b retry b retry b",
+        status="failed",
+        failed="b",
+        failures="b",
+        visits={"b": 3},
+    ),
     case("a run that completed", flow("a"), "a no:retry no:retry:a", ok="a"),
     case("a run that has not ended", flow("a>b", {"a": FAIL}), "no:retry a no:mark:b", status="failed", failures="a"),
     case(
@@ -204,8 +261,14 @@ RETRIED = [
         visits={"a": 2},
         reading="what was reset is forgotten",
     ),
-    case("what was cancelled", flow("a>b, b>c"), "cancel a retry b c", ok="a b c", visits={"a": 1},
-         reading="what completed after the run was stopped marks its edges now"),
+    case(
+        "what was cancelled",
+        flow("a>b, b>c"),
+        "cancel a retry b c",
+        ok="a b c",
+        visits={"a": 1},
+        reading="what completed after the run was stopped marks its edges now",
+    ),
     case(
         "the action of what completed late",
         flow("a>b:x, a>c", {"a": {"actions": ["x"]}}),
@@ -215,10 +278,20 @@ RETRIED = [
         reading="what completed after the run was stopped marks its edges now",
     ),
     case("what was abandoned", flow("a>b"), "cancel ~a retry a b", ok="a b", visits={"a": 2}),
-    case("a sleep that was cancelled", flow("s>b", {"s": {"uses": "sleep", "duration": "1m"}}),
-         "cancel retry -b tick b", ok="s b", visits={"s": 2}),
-    case("a wait that timed out", flow("w>b", {"w": {"uses": "wait", "timeout": "1m"}}),
-         "tick retry signal:w#1->late signal:w b", ok="w b", visits={"w": 2}),
+    case(
+        "a sleep that was cancelled",
+        flow("s>b", {"s": {"uses": "sleep", "duration": "1m"}}),
+        "cancel retry -b tick b",
+        ok="s b",
+        visits={"s": 2},
+    ),
+    case(
+        "a wait that timed out",
+        flow("w>b", {"w": {"uses": "wait", "timeout": "1m"}}),
+        "tick retry signal:w#1->late signal:w b",
+        ok="w b",
+        visits={"w": 2},
+    ),
     case(
         "after failing fast",
         flow("a>b, c>d", {"a": ONCE}, failure="fail-fast"),
@@ -242,10 +315,14 @@ RETRIED = [
     ),
     case(
         "a body that failed goes round as before",
-        flow("s>L, L>b:continue, b>L, L>z:break", {
-            "s": {"output": {"n": 0}}, "L": loop("input.n < 3"),
-            "b": {"each": [{"n": 1}, {"n": 1}, {"n": 2}, {"n": 3}], "fail": {"visits": [2]}},
-        }),
+        flow(
+            "s>L, L>b:continue, b>L, L>z:break",
+            {
+                "s": {"output": {"n": 0}},
+                "L": loop("input.n < 3"),
+                "b": {"each": [{"n": 1}, {"n": 1}, {"n": 2}, {"n": 3}], "fail": {"visits": [2]}},
+            },
+        ),
         "s b b retry -s b b z",
         ok="s L b z",
         visits={"L": 4, "b": 4},
@@ -261,9 +338,15 @@ RETRIED = [
     ),
     case(
         "a header that may not go round again",
-        flow("s>L, L>b:continue, b>L, L>z:break", {
-            "s": {"output": {"n": 0}}, "L": loop("input.n < 3"), "b": {"each": [{"n": 1}, {"n": 2}, {"n": 3}]},
-        }, maxVisits=2),
+        flow(
+            "s>L, L>b:continue, b>L, L>z:break",
+            {
+                "s": {"output": {"n": 0}},
+                "L": loop("input.n < 3"),
+                "b": {"each": [{"n": 1}, {"n": 2}, {"n": 3}]},
+            },
+            maxVisits=2,
+        ),
         "s b b retry b -z",
         status="failed",
         failed="L",
@@ -273,19 +356,28 @@ RETRIED = [
     ),
     case(
         "before a loop",
-        flow("s>L, L>b:continue, b>L, L>z:break, z>y", {
-            "s": {"output": {"n": 0}}, "L": loop("input.n < 2"), "b": {"each": [{"n": 1}, {"n": 2}]}, "y": ONCE,
-        }),
+        flow(
+            "s>L, L>b:continue, b>L, L>z:break, z>y",
+            {
+                "s": {"output": {"n": 0}},
+                "L": loop("input.n < 2"),
+                "b": {"each": [{"n": 1}, {"n": 2}]},
+                "y": ONCE,
+            },
+        ),
         "s b b z y retry:s s b b z y",
         ok="s L b z y",
         visits={"s": 2, "L": 6, "b": 4, "y": 2},
     ),
     case(
         "a batch that failed",
-        flow("w_scatter>w_gather", {
-            "w_scatter": SCATTER | {"workerParams": {"echo": True, "fail": {"items": ["y"], "visits": [1]}}},
-            "w_gather": {"uses": "batch-gather"},
-        }),
+        flow(
+            "w_scatter>w_gather",
+            {
+                "w_scatter": SCATTER | {"workerParams": {"echo": True, "fail": {"items": ["y"], "visits": [1]}}},
+                "w_gather": {"uses": "batch-gather"},
+            },
+        ),
         "w_scatter w[0] w[1] retry -w_scatter w[0] w[1] w_gather",
         run_input=["x", "y"],
         ok="w w_gather",
@@ -307,8 +399,12 @@ RETRIED = [
         outputs={"j": "b"},
         visits={"j": 2},
     ),
-    case("a paused run that ended is not paused in its next epoch", flow("a>b", {"a": ONCE}), "pause a retry a b",
-         ok="a b"),
+    case(
+        "a paused run that ended is not paused in its next epoch",
+        flow("a>b", {"a": ONCE}),
+        "pause a retry a b",
+        ok="a b",
+    ),
 ]
 
 
@@ -387,15 +483,24 @@ UNDONE = [
     ),
     case(
         "of a visit that a fallback completed, both are undone",
-        flow("a>b, f, u, v", {"a": {**undone(), "fail": {}, "fallback": "f"}, "f": {"compensate": "v"}, "u": ECHO,
-             "v": ECHO}),
+        flow(
+            "a>b, f, u, v",
+            {"a": {**undone(), "fail": {}, "fallback": "f"}, "f": {"compensate": "v"}, "u": ECHO, "v": ECHO},
+        ),
         "a f@a rollback b v@f u@a",
         status="cancelled",
         ok="a f",
         reading="both have completed",
     ),
-    case("what failed is not undone", flow("a>b, u", {"a": {**undone(), "fail": {}}}), "a rollback",
-         status="cancelled", failed="a", dead="u", failures="a"),
+    case(
+        "what failed is not undone",
+        flow("a>b, u", {"a": {**undone(), "fail": {}}}),
+        "a rollback",
+        status="cancelled",
+        failed="a",
+        dead="u",
+        failures="a",
+    ),
     case(
         "an undone visit is not undone again",
         flow("a>b, u", {"a": undone(), "u": ECHO}),
@@ -411,12 +516,28 @@ UNDONE = [
         visits={"a": 2, "b": 2},
         reading="there is nothing to try again",
     ),
-    case("a node that only undoes is no start node", flow("a>b, u", {"a": undone()}), "-u a b", ok="a b", dead="u",
-         outputs={"": "b"}),
-    case("a rollback ends a pause", flow("a>b, u", {"a": undone(), "u": ECHO}), "a pause rollback b u@a",
-         status="cancelled", ok="a"),
-    case("a signal to a run that is rolled back", flow("a, w", {"w": WAIT}), "rollback signal:w->late a",
-         status="cancelled", cancelled="w"),
+    case(
+        "a node that only undoes is no start node",
+        flow("a>b, u", {"a": undone()}),
+        "-u a b",
+        ok="a b",
+        dead="u",
+        outputs={"": "b"},
+    ),
+    case(
+        "a rollback ends a pause",
+        flow("a>b, u", {"a": undone(), "u": ECHO}),
+        "a pause rollback b u@a",
+        status="cancelled",
+        ok="a",
+    ),
+    case(
+        "a signal to a run that is rolled back",
+        flow("a, w", {"w": WAIT}),
+        "rollback signal:w->late a",
+        status="cancelled",
+        cancelled="w",
+    ),
 ]
 
 CASES = [*PAUSED, *PATCHED, *MARKED, *RETRIED, *UNDONE]

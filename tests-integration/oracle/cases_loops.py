@@ -155,19 +155,29 @@ DECIDING = [
     ),
     case(
         "two controllers in a row decide in one step",
-        flow("s>L, L>b:continue, b>L, L>M:break, M>c:continue, c>M, M>z:break", {
-            "s": N4, "L": loop("input.n < 3"), "M": loop("input.n < 3"),
-        }),
+        flow(
+            "s>L, L>b:continue, b>L, L>M:break, M>c:continue, c>M, M>z:break",
+            {
+                "s": N4,
+                "L": loop("input.n < 3"),
+                "M": loop("input.n < 3"),
+            },
+        ),
         "s z",
         ok="s L M z",
         dead="b c",
     ),
     case(
         "a loop in a loop",
-        flow("L>M:continue, M>b:continue, b>M, M>c:break, c>L, L>z:break", {
-            "L": loop("input.n < 2"), "M": loop("input.n % 2 == 0"),
-            "b": {"each": [{"n": 2}, {"n": 1}, {"n": 1}]}, "c": {"each": [{"n": 0}, {"n": 2}]},
-        }),
+        flow(
+            "L>M:continue, M>b:continue, b>M, M>c:break, c>L, L>z:break",
+            {
+                "L": loop("input.n < 2"),
+                "M": loop("input.n % 2 == 0"),
+                "b": {"each": [{"n": 2}, {"n": 1}, {"n": 1}]},
+                "c": {"each": [{"n": 0}, {"n": 2}]},
+            },
+        ),
         "b b c b c z",
         run_input=ZERO,
         ok="L M b c z",
@@ -183,9 +193,15 @@ DECIDING = [
     ),
     case(
         "an any header with a controller takes the first back edge",
-        flow("s>L, L>b:continue, L>c:continue, b>L, c>L, L>z:break", {
-            "s": {"output": ZERO}, "L": loop("input.n < 1", join="any"), "b": {"output": {"n": 5}}, "c": N4,
-        }),
+        flow(
+            "s>L, L>b:continue, L>c:continue, b>L, c>L, L>z:break",
+            {
+                "s": {"output": ZERO},
+                "L": loop("input.n < 1", join="any"),
+                "b": {"output": {"n": 5}},
+                "c": N4,
+            },
+        ),
         "s c b z",
         ok="L z",
         outputs={"L": {"n": 5}},
@@ -200,9 +216,15 @@ DECIDING = [
     ),
     case(
         "several back edges give a controller a dict",
-        flow("s>L, L>b:continue, L>c:continue, b>L, c>L, L>z:break", {
-            "s": {"output": ZERO}, "L": loop("input.n == 0"), "b": N4, "c": N4,
-        }),
+        flow(
+            "s>L, L>b:continue, L>c:continue, b>L, c>L, L>z:break",
+            {
+                "s": {"output": ZERO},
+                "L": loop("input.n == 0"),
+                "b": N4,
+                "c": N4,
+            },
+        ),
         "s c b z",
         ok="L z",
         outputs={"L": {"b": {"n": 4}, "c": {"n": 4}}},
@@ -210,9 +232,14 @@ DECIDING = [
     ),
     case(
         "edges with a condition first, whatever their action",
-        flow("s>L, L>b:continue, b>L, L>x?input.n == 2, L>z:break", {
-            "s": {"output": ZERO}, "L": loop("input.n < 3"), "b": COUNT,
-        }),
+        flow(
+            "s>L, L>b:continue, b>L, L>x?input.n == 2, L>z:break",
+            {
+                "s": {"output": ZERO},
+                "L": loop("input.n < 3"),
+                "b": COUNT,
+            },
+        ),
         "s b b x",
         ok="L b x",
         dead="z",
@@ -220,9 +247,13 @@ DECIDING = [
     ),
     case(
         "of edges with conditions all that are true",
-        flow("s>L, L>x?input.n > 3, L>y:never?input.n > 2, L>z:break, L>w?input.n > 5", {
-            "s": N4, "L": loop("input.n < 3"),
-        }),
+        flow(
+            "s>L, L>x?input.n > 3, L>y:never?input.n > 2, L>z:break, L>w?input.n > 5",
+            {
+                "s": N4,
+                "L": loop("input.n < 3"),
+            },
+        ),
         ok="L x y",
         dead="z w",
     ),
@@ -236,9 +267,15 @@ DECIDING = [
     ),
     case(
         "the controller that is entered is the header",
-        flow("s>L, M>c:continue, c>M, M>L:break, L>M:continue, L>z:break", {
-            "s": {"output": ZERO}, "L": loop("input.n < 2"), "M": loop("input.n < 2"), "c": COUNT,
-        }),
+        flow(
+            "s>L, M>c:continue, c>M, M>L:break, L>M:continue, L>z:break",
+            {
+                "s": {"output": ZERO},
+                "L": loop("input.n < 2"),
+                "M": loop("input.n < 2"),
+                "c": COUNT,
+            },
+        ),
         "s c c z",
         ok="s L M c z",
         visits={"L": 2, "M": 3, "c": 2},
@@ -253,9 +290,15 @@ DECIDING = [
     ),
     case(
         "a loop in a plain cycle",
-        flow("s>a, a>L, L>b:continue, b>L, L>c:break, c>a:again, c>z:done", {
-            "a": {"output": ZERO}, "L": loop("input.n == 0"), "b": COUNT, "c": does("again", "done"),
-        }),
+        flow(
+            "s>a, a>L, L>b:continue, b>L, L>c:break, c>a:again, c>z:done",
+            {
+                "a": {"output": ZERO},
+                "L": loop("input.n == 0"),
+                "b": COUNT,
+                "c": does("again", "done"),
+            },
+        ),
         "s a b c a b c z",
         ok="s a L b c z",
         visits={"a": 2, "L": 4, "b": 2, "c": 2},
@@ -309,6 +352,35 @@ EXITS = [
         visits={"L": 2, "b": 2},
     ),
     case(
+        "no next round though a back edge is LIVE and another node drains",
+        flow(
+            "L>b:continue, L>c:continue, b>L, c>L, L>z:break, b>e?input.n > 0, z>e",
+            {
+                "L": loop("true"),
+                "b": COUNT,
+                "e": EITHER,
+            },
+        ),
+        "b e c -b",
+        ok="L b c e",
+        dead="z",
+        visits={"L": 1, "b": 1, "c": 1},
+    ),
+    case(
+        "an early exit into another cycle, which goes round meanwhile",
+        flow(
+            "a>L, L>d:continue, L>b:continue, d>L, b>L, L>c:break, b>c?input.n > 0, c>c:again",
+            {
+                "L": loop("true"),
+                "b": COUNT,
+                "c": {**EITHER, **does("again", None)},
+            },
+        ),
+        "a b c c d -b",
+        ok="a L b c d",
+        visits={"L": 1, "b": 1, "c": 2, "d": 1},
+    ),
+    case(
         "an early exit by a condition of the controller",
         flow("L>b:continue, b>L, L>z:break, L>e?input.n > 1, z>e", {"L": loop("true"), "b": COUNT, "e": EITHER}),
         "b b e",
@@ -328,18 +400,28 @@ EXITS = [
     ),
     case(
         "pending nodes of the body are cancelled by an early exit",
-        flow("L>b:continue, b>c, c>L, L>z:break, b>e:stop, z>e", {
-            "L": loop("true"), "b": does("stop"), "e": EITHER,
-        }),
+        flow(
+            "L>b:continue, b>c, c>L, L>z:break, b>e:stop, z>e",
+            {
+                "L": loop("true"),
+                "b": does("stop"),
+                "e": EITHER,
+            },
+        ),
         "b e",
         ok="L b e",
         dead="c z",
     ),
     case(
         "what waits for another is cancelled by an early exit",
-        flow("L>b:continue, L>c:continue, b>d, c>d, d>L, L>z:break, b>e:stop, z>e", {
-            "L": loop("true"), "b": does("stop"), "e": EITHER,
-        }),
+        flow(
+            "L>b:continue, L>c:continue, b>d, c>d, d>L, L>z:break, b>e:stop, z>e",
+            {
+                "L": loop("true"),
+                "b": does("stop"),
+                "e": EITHER,
+            },
+        ),
         "b -d e c -d",
         ok="L b c e",
         cancelled="d",
@@ -356,9 +438,15 @@ EXITS = [
     ),
     case(
         "no further attempt and no fallback in a loop that was left",
-        flow(EARLY + ", f", {
-            "L": loop("true"), "b": does("stop"), "c": {"fail": {}, "tries": 3, "fallback": "f"}, "e": EITHER,
-        }),
+        flow(
+            EARLY + ", f",
+            {
+                "L": loop("true"),
+                "b": does("stop"),
+                "c": {"fail": {}, "tries": 3, "fallback": "f"},
+                "e": EITHER,
+            },
+        ),
         "b e c -c",
         status="failed",
         ok="L b e",
@@ -376,9 +464,15 @@ EXITS = [
     ),
     case(
         "a fallback with its own edges is cancelled by an early exit",
-        flow("L>b:continue, L>c:continue, b>L, c>L, f>g, g>L, L>z:break, b>e:stop, z>e", {
-            "L": loop("true"), "b": does("stop"), "c": {"fallback": "f"}, "e": EITHER,
-        }),
+        flow(
+            "L>b:continue, L>c:continue, b>L, c>L, f>g, g>L, L>z:break, b>e:stop, z>e",
+            {
+                "L": loop("true"),
+                "b": does("stop"),
+                "c": {"fallback": "f"},
+                "e": EITHER,
+            },
+        ),
         "b c e",
         ok="L b c e",
         dead="f",
@@ -387,18 +481,30 @@ EXITS = [
     ),
     case(
         "an edge of a fallback leaves a loop early",
-        flow("L>b:continue, L>c:continue, b>L, c>L, L>z:break, f>e:stop, z>e", {
-            "L": loop("true"), "b": {"fail": {}, "fallback": "f"}, "f": does("stop"), "e": EITHER,
-        }),
+        flow(
+            "L>b:continue, L>c:continue, b>L, c>L, L>z:break, f>e:stop, z>e",
+            {
+                "L": loop("true"),
+                "b": {"fail": {}, "fallback": "f"},
+                "f": does("stop"),
+                "e": EITHER,
+            },
+        ),
         "b f@b e c -b",
         ok="L b c f e",
         visits={"L": 1},
     ),
     case(
         "an exit out of two loops ends both",
-        flow("L>M:continue, M>b:continue, b>M, M>c:break, c>L, L>z:break, b>e:stop, z>e", {
-            "L": loop("true"), "M": loop("true"), "b": does(None, "stop"), "e": EITHER,
-        }),
+        flow(
+            "L>M:continue, M>b:continue, b>M, M>c:break, c>L, L>z:break, b>e:stop, z>e",
+            {
+                "L": loop("true"),
+                "M": loop("true"),
+                "b": does(None, "stop"),
+                "e": EITHER,
+            },
+        ),
         "b b e",
         ok="L M b e",
         dead="z",
@@ -406,10 +512,15 @@ EXITS = [
     ),
     case(
         "an exit out of the inner loop leaves the outer one going round",
-        flow("L>M:continue, M>b:continue, M>d:continue, d>M, b>M, M>c:break, b>c:stop, c>L, L>z:break", {
-            "L": loop("input.n < 2"), "M": loop("true"), "b": does("stop"),
-            "c": {**COUNT, "join": "any", "losers": "run"},
-        }),
+        flow(
+            "L>M:continue, M>b:continue, M>d:continue, d>M, b>M, M>c:break, b>c:stop, c>L, L>z:break",
+            {
+                "L": loop("input.n < 2"),
+                "M": loop("true"),
+                "b": does("stop"),
+                "c": {**COUNT, "join": "any", "losers": "run"},
+            },
+        ),
         "b c d b d c z",
         run_input=ZERO,
         ok="L M b c d z",
@@ -417,26 +528,38 @@ EXITS = [
     ),
     case(
         "plain cycles are never drained",
-        flow("a>b, a>c, b>a:again, c>a:again, b>e:stop, a>z:never, z>e", {"b": does("stop"), "c": does("again", None),
-             "e": EITHER}),
+        flow(
+            "a>b, a>c, b>a:again, c>a:again, b>e:stop, a>z:never, z>e",
+            {"b": does("stop"), "c": does("again", None), "e": EITHER},
+        ),
         "a b e c a b c",
         ok="a b c e",
         visits={"a": 2, "c": 2},
     ),
     case(
         "an exit out of a loop in a plain cycle drains the loop only",
-        flow("s>a, a>L, L>b:continue, L>d:continue, b>L, d>L, L>c:break, b>c:stop, c>a:again, c>z:done", {
-            "L": loop("true"), "b": does("stop"), "c": {"join": "any", "losers": "run", **does("again", "done")},
-        }),
+        flow(
+            "s>a, a>L, L>b:continue, L>d:continue, b>L, d>L, L>c:break, b>c:stop, c>a:again, c>z:done",
+            {
+                "L": loop("true"),
+                "b": does("stop"),
+                "c": {"join": "any", "losers": "run", **does("again", "done")},
+            },
+        ),
         "s a b d c a b d c z",
         ok="a L b d c z",
         visits={"a": 2, "L": 2, "b": 2, "c": 2},
     ),
     case(
         "a loop is left while a node before its body still runs",
-        flow("s>L, x>d, L>b:continue, b>d, d>L, L>z:break, b>e:stop, z>e", {
-            "L": loop("true"), "b": does("stop"), "e": EITHER,
-        }),
+        flow(
+            "s>L, x>d, L>b:continue, b>d, d>L, L>z:break, b>e:stop, z>e",
+            {
+                "L": loop("true"),
+                "b": does("stop"),
+                "e": EITHER,
+            },
+        ),
         "s b e x",
         ok="s L b e x",
         cancelled="d",

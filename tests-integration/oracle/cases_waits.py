@@ -58,8 +58,13 @@ SLEEPS = [
         ok="s j b k",
         outputs={"j": "input"},
     ),
-    case("a sleep is cancelled with the run", flow("s>b", {"s": sleep("1h")}), "cancel", status="cancelled",
-         cancelled="s b"),
+    case(
+        "a sleep is cancelled with the run",
+        flow("s>b", {"s": sleep("1h")}),
+        "cancel",
+        status="cancelled",
+        cancelled="s b",
+    ),
     case(
         "a sleep is cancelled when the run fails fast",
         flow("s>b, a", {"s": sleep("1h"), "a": FAIL}, failure="fail-fast"),
@@ -94,10 +99,15 @@ SLEEPS = [
     ),
     case(
         "a sleep is left early by its loop",
-        flow("L>s:continue, L>b:continue, s>L, b>L, L>z:break, b>e:stop, z>e", {
-            "L": {"uses": "loop-controller", "condition": "true"}, "s": sleep("1h"), "b": {"actions": ["stop"]},
-            "e": {"join": "any", "losers": "run"},
-        }),
+        flow(
+            "L>s:continue, L>b:continue, s>L, b>L, L>z:break, b>e:stop, z>e",
+            {
+                "L": {"uses": "loop-controller", "condition": "true"},
+                "s": sleep("1h"),
+                "b": {"actions": ["stop"]},
+                "e": {"join": "any", "losers": "run"},
+            },
+        ),
         "b e",
         ok="L b e",
         cancelled="s",
@@ -112,8 +122,13 @@ SLEEPS = [
 ]
 
 SIGNALS = [
-    case("a signal completes a wait", flow("a>w, w>b", {"w": WAIT, "b": ECHO}), "a is:awaiting signal:w b", ok="a w b",
-         outputs={"w": "w!", "b": "w!"}),
+    case(
+        "a signal completes a wait",
+        flow("a>w, w>b", {"w": WAIT, "b": ECHO}),
+        "a is:awaiting signal:w b",
+        ok="a w b",
+        outputs={"w": "w!", "b": "w!"},
+    ),
     case(
         "a signal chooses the way",
         flow("w>b:yes, w>c:no", {"w": WAIT}),
@@ -122,8 +137,12 @@ SIGNALS = [
         dead="b",
     ),
     case("an action that no edge names", flow("w>b:yes, w>c", {"w": WAIT}), "signal:w:maybe c", ok="w c", dead="b"),
-    case("the same signal again", flow("w>b", {"w": WAIT}), "signal:w=x signal:w=x->accepted signal:w=y->late b",
-         ok="w b"),
+    case(
+        "the same signal again",
+        flow("w>b", {"w": WAIT}),
+        "signal:w=x signal:w=x->accepted signal:w=y->late b",
+        ok="w b",
+    ),
     case(
         "the same signal again in a later visit is the old one",
         flow("w>b, b>w:again, b>z:done", {"w": WAIT, "b": {"actions": ["again", "done"]}}),
@@ -131,8 +150,13 @@ SIGNALS = [
         ok="w b z",
         visits={"w": 2},
     ),
-    case("a signal that is early", flow("a>w, w>b", {"w": WAIT}), "signal:w:yes->kept a b", ok="a w b",
-         outputs={"w": "w!"}),
+    case(
+        "a signal that is early",
+        flow("a>w, w>b", {"w": WAIT}),
+        "signal:w:yes->kept a b",
+        ok="a w b",
+        outputs={"w": "w!"},
+    ),
     case(
         "an early signal again",
         flow("a>w, w>b", {"w": WAIT}),
@@ -178,8 +202,14 @@ SIGNALS = [
     ),
     case(
         "a signal for a wait that was skipped in this round",
-        flow("a>w:x, a>b, w>b, b>a:again, b>z:done", {"a": {"actions": [None, "x"]}, "w": WAIT,
-             "b": {"join": "any", "losers": "run", "actions": ["again", "done"]}}),
+        flow(
+            "a>w:x, a>b, w>b, b>a:again, b>z:done",
+            {
+                "a": {"actions": [None, "x"]},
+                "w": WAIT,
+                "b": {"join": "any", "losers": "run", "actions": ["again", "done"]},
+            },
+        ),
         "a signal:w->kept b a b z",
         ok="a w b z",
         visits={"w": 1},
@@ -208,8 +238,14 @@ SIGNALS = [
         ok="a w j b",
         outputs={"j": "w!"},
     ),
-    case("the first of two waits", flow("v>j, w>j", {"v": WAIT, "w": WAIT, "j": ANY}), "signal:w signal:v->late j",
-         ok="w j", cancelled="v", outputs={"j": "w!"}),
+    case(
+        "the first of two waits",
+        flow("v>j, w>j", {"v": WAIT, "w": WAIT, "j": ANY}),
+        "signal:w signal:v->late j",
+        ok="w j",
+        cancelled="v",
+        outputs={"j": "w!"},
+    ),
     case(
         "a run is not awaiting while something runs",
         flow("w>b, a", {"w": WAIT, "a": {"tries": 2, "delay": 5, "fail": {"attempts": 1}}}),
@@ -378,16 +414,25 @@ SUBFLOWS = [
     ),
     case(
         "a subflow drains when its loop is left early",
-        flow("L>s:continue, L>b:continue, s>L, b>L, L>z:break, b>e:stop, z>e", {
-            "L": {"uses": "loop-controller", "condition": "true"}, "s": SUB, "b": {"actions": ["stop"]},
-            "e": {"join": "any", "losers": "run"},
-        }),
+        flow(
+            "L>s:continue, L>b:continue, s>L, b>L, L>z:break, b>e:stop, z>e",
+            {
+                "L": {"uses": "loop-controller", "condition": "true"},
+                "s": SUB,
+                "b": {"actions": ["stop"]},
+                "e": {"join": "any", "losers": "run"},
+            },
+        ),
         "start:s b e is:running stop:s",
         ok="L b e",
         cancelled="s",
     ),
-    case("a run that waits for a subflow is not awaiting", flow("s, w", {"s": SUB, "w": WAIT}),
-         "start:s is:running done:s is:awaiting signal:w", ok="s w"),
+    case(
+        "a run that waits for a subflow is not awaiting",
+        flow("s, w", {"s": SUB, "w": WAIT}),
+        "start:s is:running done:s is:awaiting signal:w",
+        ok="s w",
+    ),
     case(
         "an execution that makes no child",
         flow("s>b", {"s": {**SUB, "fail": {"kind": "final"}, "tries": 2}}),

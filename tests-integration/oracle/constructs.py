@@ -93,7 +93,11 @@ def _is_plain(facts: Facts, scope: Scope) -> bool:
 
 
 def _filled(node: Mapping[str, object]) -> Row:
-    return {**node, "params": dict(cast("Row", node.get("params") or {})), "config": dict(cast("Row", node.get("config") or {}))}
+    return {
+        **node,
+        "params": dict(cast("Row", node.get("params") or {})),
+        "config": dict(cast("Row", node.get("config") or {})),
+    }
 
 
 def _draw(sketch: _Sketch) -> None:

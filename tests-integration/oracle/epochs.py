@@ -96,7 +96,9 @@ class Epochs(Rules):
         found: set[int] = set()
         for i, edge in self.facts.edges.items():
             live = i in self.marks and self.marks[i].kind == "live"
-            left = any(not scope.nodes.isdisjoint(reset) for scope in (self.facts.scopes[k] for k in self.facts.leaves[i]))
+            left = any(
+                not scope.nodes.isdisjoint(reset) for scope in (self.facts.scopes[k] for k in self.facts.leaves[i])
+            )
             others = live and not self.choosers.get(i, {}).keys() <= set(reset)
             if (left and not live) or (edge.source in {*reset, *called} and not others):
                 found.add(i)

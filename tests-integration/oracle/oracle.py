@@ -46,7 +46,9 @@ class Oracle(Epochs):
 
     def held(self) -> dict[str, int]:
         """Of each batch that runs, how many items have not entered its window."""
-        return {n: len(batch.groups) - batch.began for n, batch in self.batches.items() if not (batch.failing or batch.gone)}
+        return {
+            n: len(batch.groups) - batch.began for n, batch in self.batches.items() if not (batch.failing or batch.gone)
+        }
 
     def input_of(self, slot: Slot) -> object:
         return self._activation(slot).input

@@ -185,7 +185,11 @@ class Standing:
             i not in self.facts.back
             and (
                 self._won(target := self.facts.edges[i].target)
-                or (self._last(target) in ("dead", "upstream", "cancelled") and self._absolved(target))
+                or (
+                    self._last(target) in ("dead", "upstream", "cancelled")
+                    and self._settled(target)  # Reading: a fallback is not skipped while it may be called
+                    and self._absolved(target)
+                )
             )
             for i in self.facts.out[n]
         )

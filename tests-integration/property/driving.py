@@ -128,7 +128,9 @@ class CheckedRun(EngineRun):
 
     def draining(self) -> list[Slot]:
         head = self.head
-        return [self._slot(head, n) for n in sorted(head.active) if head.state(n) == DRAINING and self.executes(head, n)]
+        return [
+            self._slot(head, n) for n in sorted(head.active) if head.state(n) == DRAINING and self.executes(head, n)
+        ]
 
     def resting(self) -> list[str]:
         """What is parked or waits for the next attempt."""

@@ -74,7 +74,11 @@ def _after_the_end(pair: Pair, source: random.Random, mix: Mix, retries: int) ->
 
 
 def _rollback(pair: Pair, source: random.Random) -> str:
-    ran = [n for n, v in pair.oracle.result().nodes.items() if v.state in ("completed", "failed") and n not in pair.oracle.facts.only_called]
+    ran = [
+        n
+        for n, v in pair.oracle.result().nodes.items()
+        if v.state in ("completed", "failed") and n not in pair.oracle.facts.only_called
+    ]
     return f"rollback:{source.choice(ran)}" if ran and source.random() < 0.6 else "rollback"
 
 
@@ -121,6 +125,8 @@ def _mark(pair: Pair, source: random.Random, tale: list[str]) -> None:
     heads = {scope.header for scope in oracle.facts.scopes}
     if node in heads and oracle.state[node] == "pending":
         return  # not agreed upon: whether a header's visit that was marked counts
+    if oracle.facts.around[node] and oracle.state[node] == "pending":
+        return  # not agreed upon: what a header gets that has not run yet when a node of its body is marked
     if oracle.facts.callers[node] or node in oracle.facts.undo.values() or node in oracle.facts.undo:
         return
     twin = oracle.clone()
@@ -138,14 +144,23 @@ def _signal(pair: Pair, source: random.Random, tale: list[str]) -> bool:
     waits = [n for n, kind in oracle.facts.kind.items() if kind == "wait"]
     if not waits:
         return False
-    open_ones = [oracle.active[key].chain[-1] for key in oracle.waiting if oracle.facts.kind[oracle.active[key].chain[-1]] == "wait"]
+    open_ones = [
+        oracle.active[key].chain[-1]
+        for key in oracle.waiting
+        if oracle.facts.kind[oracle.active[key].chain[-1]] == "wait"
+    ]
     node = source.choice(open_ones) if open_ones and source.random() < 0.7 else source.choice(waits)
     actions = [e.action for e in oracle.facts.edges.values() if e.source == node and e.action]
     action = source.choice([None, *actions])
     visit = source.choice((None, None, None, None, oracle.visits[node], oracle.visits[node] + 1)) or None
     twin = oracle.clone()
     answer = twin.signal(node, "?", action, signal_id=f"s{pair._signals + 1}", visit=visit)
-    word = f"signal:{node}" + (f"#{visit}" if visit else "") + (f":{action}" if action else "") + f"->{answer.replace(' ', '_')}"
+    word = (
+        f"signal:{node}"
+        + (f"#{visit}" if visit else "")
+        + (f":{action}" if action else "")
+        + f"->{answer.replace(' ', '_')}"
+    )
     tale.append(word)
     pair.act(word)
     return True
