@@ -6,13 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from flowcraft.blueprint import Blueprint
 from flowcraft.codec import JsonCodec
 from flowcraft.engine.draft import MISSING, Draft
-from flowcraft.engine.head import HELD, PARKED, RETRYING, WAITING, Head
-from flowcraft.engine.slots import node_of
-from flowcraft.engine.special import judge
-from flowcraft.engine.transition import run_status
 from flowcraft.engine.events import (
     Cancel,
     ChildEnded,
@@ -27,7 +22,9 @@ from flowcraft.engine.events import (
     Tick,
     Unpause,
 )
-from flowcraft.graph import Graph
+from flowcraft.engine.head import HELD, PARKED, RETRYING, WAITING, Head
+from flowcraft.engine.special import judge
+from flowcraft.engine.transition import run_status
 from flowcraft.model import ErrorInfo, ValueKey
 
 from ..oracle.behaviour import Ok, Result, without_errors

@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from _pytest.mark import ParameterSet
 
 from flowcraft.blueprint import Blueprint
 from flowcraft.errors import DefinitionError
@@ -24,7 +25,7 @@ CASES = [*cases_plain.CASES, *cases_scopes.CASES, *regressions.CASES, *cases_loo
 CASES += [*cases_batches.CASES, *cases_commands.CASES]
 
 
-def _marked(example: Case) -> ParameterSet:
+def _marked(example: Case) -> Any:
     known = DISAGREEMENTS.get(example.name)
     marks = [] if known is None else [pytest.mark.xfail(reason=known, strict=True)]
     return pytest.param(example, id=example.name, marks=marks)
@@ -34,7 +35,7 @@ def test_disagreements_are_cases() -> None:
     assert DISAGREEMENTS.keys() <= {example.name for example in CASES}
 
 
-@pytest.mark.parametrize("example", map(_marked, CASES))
+@pytest.mark.parametrize("example", [_marked(example) for example in CASES])
 def test_examples(example: Case) -> None:
     if example.refused:
         with pytest.raises(DefinitionError):
