@@ -21,9 +21,9 @@ _EDGE = re.compile(r"(\w+)>(\w+)(?::(\w+))?(?:\?([^!]+))?(?:!(.+))?")
 class Case:
     """One example.
 
-    ``order`` scripts the run (see `script`): ``"a"`` or ``"f@a"`` settles that visit, which must be ready; ``"-a"`` says
-    that nothing runs for ``a`` now; ``"cancel"`` cancels the run. What is ready when the script ends runs in the
-    blueprint's order.
+    ``order`` scripts the run (see `script`): ``"a"`` or ``"f@a"`` settles that visit, which must be ready; ``"-a"``
+    says that nothing runs for ``a`` now; ``"cancel"`` cancels the run. What is ready when the script ends runs in
+    the blueprint's order.
     ``states`` has completed, failed, cancelled, and for skipped nodes dead or upstream. What is absent is not checked.
     ``reading`` names the choice that the page leaves open and this expectation takes.
     """

@@ -121,13 +121,18 @@ def _draw(sketch: _Sketch) -> None:
     if "compensations" in sketch.features:
         _draw_compensations(sketch, named)
     if "context" in sketch.features:
-        for edge in sketch.edges:
-            if source.random() < 0.1 and _may_decide(sketch, edge):
-                edge.setdefault("condition", "K.n > 300")
-        changed = {edge["target"] for edge in sketch.edges if "transform" in edge}
-        for name in plain:
-            if source.random() < 0.1 and name not in changed and "inputs" not in sketch.nodes[name]:
-                sketch.nodes[name]["inputs"] = source.choice(("K", {"k": "K.n"}, ["K", "a"]))
+        _draw_context(sketch, plain)
+
+
+def _draw_context(sketch: _Sketch, plain: list[str]) -> None:
+    source = sketch.source
+    for edge in sketch.edges:
+        if source.random() < 0.1 and _may_decide(sketch, edge):
+            edge.setdefault("condition", "K.n > 300")
+    changed = {edge["target"] for edge in sketch.edges if "transform" in edge}
+    for name in plain:
+        if source.random() < 0.1 and name not in changed and "inputs" not in sketch.nodes[name]:
+            sketch.nodes[name]["inputs"] = source.choice(("K", {"k": "K.n"}, ["K", "a"]))
 
 
 def _may_decide(sketch: _Sketch, edge: Row) -> bool:

@@ -154,8 +154,8 @@ class Epochs(Rules):
     def _reopen_scopes(self, reset: Collection[str], starts: Collection[str]) -> None:
         """Scopes with a node that is reset are open again, in the visit where they were if not entered anew.
 
-        Reading: an early exit whose edge is still LIVE holds on; each visit of a header in one opening counts, also those
-        of earlier epochs.
+        Reading: an early exit whose edge is still LIVE holds on; each visit of a header in one opening counts, also
+        those of earlier epochs.
         """
         unmarked = self._unmarked_by(reset)
         for k, scope in enumerate(self.facts.scopes):

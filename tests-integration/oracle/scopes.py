@@ -106,8 +106,8 @@ class _Decomposition:
         return Scope(component | self._tail(component, header, region, edges), header, back, bool(entered))
 
     def _header(self, component: frozenset[str], entered: set[str]) -> str:
-        # Reading: a controller that is entered; one that is not heads the cycle only if nothing else does. (Else no visit
-        # could begin: of a loop in a plain cycle, and of one that is entered at its body, like a do-while.)
+        # Reading: a controller that is entered; one that is not heads the cycle only if nothing else does. (Else no
+        # visit could begin: of a loop in a plain cycle, and of one that is entered at its body, like a do-while.)
         controllers = [node for node in self.controllers if node in component]
         for node in controllers:
             if node in entered:

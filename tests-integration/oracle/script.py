@@ -4,9 +4,10 @@
 ``-a``, ``~a``                nothing runs for it now; it is draining and abandoned
 ``rest``, ``rest:a``          put aside, all that is ready or one; ``wake:a`` ends that
 ``tick``, ``tick:90``         time goes on to when something is due, or by so many seconds
-``signal:w#2:yes=id``         a signal for the wait w (its visit 2, with an action, with an id); ``->late`` is its answer
+``signal:w#2:yes=id``         a signal for the wait w (its visit 2, with an action and an id); ``->late`` is its answer
 ``start:s``, ``done:s``       the subflow's run begins, and completes as the params of s say, or ``fail:s``, ``stop:s``
-``pause``, ``unpause``, ``cancel``, ``patch:K=4``, ``patch:K``, ``mark:a:yes``, ``retry``, ``retry:a+b``, ``rollback:a``
+``pause``, ``unpause``, ``cancel``, ``patch:K=4``, ``patch:K``, ``mark:a:yes``, ``retry``, ``retry:a+b``,
+``rollback:a``                the commands
 ``no:retry``                  a command that is refused
 ``is:paused``, ``held:w=2``   the status of the run, how many items have not begun
 """

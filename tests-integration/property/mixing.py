@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from flowcraft.engine.head import PARKED, RETRYING
+from flowcraft.engine.transition import Visit
 
 from ..oracle.behaviour import Err, Ok, Result
 from ..oracle.views import Slot
+from .driving import CheckedRun
 from .pairing import Pair
 
 __all__ = ["Mix", "mixed"]
@@ -33,17 +35,10 @@ class Mix:
     stale: float = 0.2
 
 
-@dataclass
-class _Tale:
-    """What was done, to be told when it goes wrong."""
-
-    words: list[str] = field(default_factory=list[str])
-
-
 def mixed(pair: Pair, source: random.Random, mix: Mix, tale: list[str]) -> None:
     """Drive both to the end, and on through a few epochs."""
     retries = mix.retries
-    for step in range(4_000):
+    for _ in range(4_000):
         pair.look()
         if not pair.oracle.active:
             pair.compare_ends()
@@ -110,12 +105,8 @@ def _step(pair: Pair, source: random.Random, mix: Mix, tale: list[str]) -> None:
         run.refuse(source.sample(old, min(3, len(old))))
 
 
-def _is_over(run: object, visit: object) -> bool:
-    from flowcraft.engine.transition import Visit
-
-    head = run.head  # type: ignore[attr-defined]
-    assert isinstance(visit, Visit)
-    a = head.active.get(visit.node)
+def _is_over(run: CheckedRun, visit: Visit) -> bool:
+    a = run.head.active.get(visit.node)
     return a is None or (a.nonce, a.visit, a.attempt) != (visit.nonce, visit.visit, visit.attempt)
 
 
