@@ -144,7 +144,8 @@ class Epochs(Rules):
         elif not self.facts.around[n]:
             self.outputs.pop(n, None)
         if self.numbered and self.state[n] == "cancelled" and not (self.facts.around[n] or self.facts.callers[n]):
-            self.visits[n] = max(self.visits[n], 1)
+            self.visits[n] += n not in self.begun
+        self.begun.discard(n)
         for of in self.helps.values():
             of.pop(n, None)
         self.state[n] = "none" if n in self.facts.only_called else "pending"

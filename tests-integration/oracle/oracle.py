@@ -245,6 +245,7 @@ class Oracle(Epochs):
             activation = replace(activation, chain=(node,), visit=visit, visits=())
         else:
             self.visits[node] += 1
+            self.begun.add(node)
             for k, scope in enumerate(self.facts.scopes):
                 self.rounds[k] += scope.header == node
             activation = Activation((node,), self.visits[node], 1, None)

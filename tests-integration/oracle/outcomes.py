@@ -23,6 +23,7 @@ class Outcomes(Rounds):
 
     def _activate(self, chain: tuple[str, ...], value: object) -> None:
         self.visits[chain[-1]] += 1
+        self.begun.add(chain[-1])
         before = self.active.get(chain[0])
         visits = () if before is None else (*before.visits, before.visit)
         self.active[chain[0]] = Activation(chain, self.visits[chain[-1]], 1, value, visits=visits)

@@ -99,6 +99,7 @@ class Standing:
         self.given: dict[str, object] = {}  # the input that a join fired with
         self.restarted: set[str] = set()  # nodes that fire once more with what they were given
         self.history: list[Done] = []
+        self.begun: set[str] = set()  # since the last reset
         self.numbered = False  # whether a visit that was reset before it began has had its number
         self.rolling: tuple[str | None] | None = None  # to which node the run is rolled back; None: everything
 

