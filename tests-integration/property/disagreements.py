@@ -76,6 +76,22 @@ _BY_REASON: Mapping[str, tuple[str, ...]] = {
         "an undone visit is not undone again",
         "everything, and tried again",
     ),
+    "13.4: a node in a cycle that nothing enters does not start again, and the run completes": (
+        "a node whose edges could not be judged, in a cycle that nothing enters",
+    ),
+    "13.4: an absolved failure is forgotten and tried again because the join that absolved it starts again": (
+        "an absolved failure is not tried again with its join",
+    ),
+    "13.4: what was cancelled while it was pending starts, whatever its join says": (
+        "the way that a loop did not take is not taken by a retry",
+        "a loop that was left early stays left",
+    ),
+    "13.4: a scatter behind a node that starts again begins without its input": (
+        "what comes before a batch was abandoned",
+    ),
+    "13.4: an assertion of the engine fails, the batch begins without items": (
+        "a scatter that completed after the stop",
+    ),
 }
 #: By the name of the case.
 DISAGREEMENTS: Mapping[str, str] = {name: reason for reason, names in _BY_REASON.items() for name in names}
