@@ -152,6 +152,7 @@ class Adapter:
                 Times(options.resend_after, options.drain_grace),
                 self._bound,
                 self.store.capabilities,
+                runtime.codec,
             ),
             events=self.events,
         )
