@@ -84,7 +84,7 @@ DECIDING = [
         outputs={"L": {"n": 3}},
     ),
     case(
-        "a condition that cannot be evaluated",
+        "the condition of a loop cannot be evaluated",
         flow(SIMPLE, {"L": loop("1 / 0 == 1")}),
         status="failed",
         ok="s",
@@ -168,7 +168,7 @@ DECIDING = [
         dead="b c",
     ),
     case(
-        "a loop in a loop",
+        "a controlled loop in another",
         flow(
             "L>M:continue, M>b:continue, b>M, M>c:break, c>L, L>z:break",
             {
