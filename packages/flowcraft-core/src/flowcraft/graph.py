@@ -334,10 +334,6 @@ def _quote(text: str) -> str:
     """A text as the grammar of expressions spells it."""
     plain = (c not in ('"', "\\") and (c.isprintable() or c > "\uffff") for c in text)
     return '"' + "".join(c if kept else f"\\u{ord(c):04x}" for c, kept in zip(text, plain, strict=True)) + '"'
-        '"'
-        + "".join(c if c not in '"\\' and (c.isprintable() or c > "\uffff") else f"\\u{ord(c):04x}" for c in text)
-        + '"'
-    )
 
 
 def compile_graph(blueprint: Blueprint, *, strict: bool = False) -> Graph:
