@@ -192,7 +192,7 @@ def _apply_outcome(draft: Draft, event: Completed | Failed | Dropped | Parked | 
         act(draft, slot, event.error, retryable=event.retryable, fatal=event.fatal, attempts=attempts,
             random=event.random)  # fmt: skip
     elif isinstance(event, ChildStarted):
-        _child_started(draft, slot, event.child)
+        return _child_started(draft, slot, event.child)
     elif draft.head.state(slot) == DRAINING:
         item_dropped(draft, slot) if slot > NODE_MASK else drop(draft, slot)
     elif isinstance(event, Parked):
@@ -203,16 +203,17 @@ def _apply_outcome(draft: Draft, event: Completed | Failed | Dropped | Parked | 
     return True
 
 
-def _child_started(draft: Draft, slot: int, child: str) -> None:
+def _child_started(draft: Draft, slot: int, child: str) -> bool:
     """A subflow waits for its run now; if nobody needs it any more, the run is cancelled and waited for."""
     old = draft.head.active[slot]
     if draft.head.state(slot) == DRAINING:
         draft.head.active[slot] = replace(old, at=draft.now, reason=child)
         draft.children.append(child)
-        return
+        return old.reason != child
     due = draft.now + draft.times.resend
     draft.note("node:waiting", slot, old.visit, old.attempt, child=child)
     draft.schedule(slot, WAITING, replace(old, at=draft.now, resend=0, due=due, reason=child))
+    return True
 
 
 def _child_ended(draft: Draft, event: ChildEnded) -> bool:
