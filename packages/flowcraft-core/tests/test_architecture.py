@@ -21,7 +21,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / PACKAGE
 # A new module, or package of modules, gets its name in one of these lines. `flowcraft/__init__.py` is above them all.
 LEVELS = (
     {"errors", "checks", "blueprint", "blueprint_json", "model"},
-    {"ports", "graph", "scopes", "expressions", "codec", "_tags", "clock", "events"},
+    {"ports", "graph", "scopes", "expressions", "codec", "_tags", "clock", "cron", "events", "recurrence"},
     {"engine"},
     {"executor", "middleware", "nodes", "registry", "results"},
     {
@@ -29,6 +29,9 @@ LEVELS = (
         "claims",
         "client",
         "committer",
+        "dedup",
+        "documents",
+        "firing",
         "folding",
         "intake",
         "leases",
@@ -36,7 +39,9 @@ LEVELS = (
         "reconciler",
         "runs",
         "runstate",
+        "schedules",
         "settling",
+        "starting",
         "ticker",
         "visits",
         "worker",
@@ -50,7 +55,16 @@ TOP = len(LEVELS)  # flowcraft itself, and flowcraft.__main__
 
 MAX_LINES = 350
 THIRD_PARTY_ALLOWED = {"conformance"}  # a suite for pytest
-PURE = {"engine", "graph", "scopes", "expressions", "codec", "_tags"}  # no clock, no randomness, no input or output
+PURE = {
+    "engine",
+    "graph",
+    "scopes",
+    "expressions",
+    "codec",
+    "_tags",
+    "cron",
+    "recurrence",
+}  # no clock, no randomness, no input or output
 IMPURE_MODULES = {"asyncio", "os", "random", "secrets", "select", "socket", "subprocess", "threading", "time", "uuid"}
 PURE_NAMES = {("uuid", "UUID")}  # the type is a value like any other; making one is not
 IMPURE_CALLS = {"input", "open", "print"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import random
 import secrets
@@ -10,16 +9,26 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from flowcraft.blueprint import Blueprint, check_id
+from flowcraft.dedup import Keys, check_dedup
 from flowcraft.engine.draft import MISSING, Draft
 from flowcraft.engine.transition import fresh_head, seal, start
-from flowcraft.errors import AdapterError, InvalidRequest, RunConflict, UnknownOutcome
+from flowcraft.errors import (
+    AdapterError,
+    DefinitionError,
+    InvalidRequest,
+    RunConflict,
+    RunError,
+    SerializationError,
+    UnknownOutcome,
+)
 from flowcraft.folding import fold_events, head_index, job_of
 from flowcraft.graph import Graph
 from flowcraft.model import Created, NewRun, Page, RunStatus, RunSummary, ValueKey
 from flowcraft.ports import EventBus, JobQueue, RunStore
 from flowcraft.registry import Definition
 from flowcraft.runs import RunAccess, RunHandle
-from flowcraft.runstate import RuntimeParts, pack_head
+from flowcraft.runstate import Graphs, RuntimeParts, pack_head
+from flowcraft.starting import Start
 from flowcraft.writing import backoff
 
 __all__ = ["Client"]
@@ -48,6 +57,7 @@ class Client:
         self._events = events
         self._mint = mint
         self._saved: set[str] = set()
+        self.keys = Keys(store, access.clock, access.committer.time, Graphs(runtime, store))
 
     async def start_run(
         self,
@@ -56,6 +66,8 @@ class Client:
         *,
         run_id: str | None = None,
         context: Mapping[str, object] | None = None,
+        dedup_key: str | None = None,
+        dedup_window: float | None = None,
     ) -> RunHandle:
         """Start a run, or find the one that was started with this id, blueprint, input and context before.
 
@@ -66,24 +78,61 @@ class Client:
             input: what the start nodes get.
             run_id: an id of your own; by default a random one.
             context: the run's keys at the start.
+            dedup_key: the first start with this key in the store counts; every other one gets its run, whatever its
+                own flow, id and input.
+            dedup_window: seconds from the first start for which that holds, as the first start gave them; None: for as
+                long as its run exists.
 
         Raises:
             RunConflict: the id belongs to a run that was started with something else. DefinitionError: an unknown or
             unworkable blueprint, or an unusable id. SerializationError: input or context cannot be stored. Unavailable:
             nothing was started. UnknownOutcome: the store does not say; repeat the call with the same id.
+            InvalidRequest: a dedup key or window that cannot be.
         """
+        check_dedup(dedup_key, dedup_window)
         graph = self._runtime.resolve(flow)
         chosen = check_id(run_id, "run id") if run_id is not None else secrets.token_hex(16)
         encode = self._runtime.codec.encode
         start_input = encode(input)
         keys = {check_id(key, "context key"): encode(value) for key, value in (context or {}).items()}
-        fingerprint = _fingerprint(graph.content_hash, start_input, keys)
+        start = Start(graph, chosen, start_input, keys)
+        if dedup_key is not None:
+            return RunHandle(await self._start_once(start, dedup_key, dedup_window), self._access)
+        await self._make(start)
+        return RunHandle(chosen, self._access)
+
+    async def _start_once(self, start: Start, key: str, window: float | None) -> str:
+        """The id of the run that the key belongs to. If that is not there, it is made, whoever took the key."""
+        await self.keep(start.graph)
+        held = await self.keys.take(key, window, start)
+        if held.start is not None:
+            try:
+                await self._make(held.start)
+            except (RunError, DefinitionError, SerializationError):  # so it would be each time
+                await self.keys.give_up(held)
+                raise
+            await self.keys.made(held)
+        return held.run_id
+
+    async def _make(self, start: Start) -> None:
+        created = await self.begin(start)
+        if not created.made and created.fingerprint != start.fingerprint:
+            raise RunConflict(f"run {start.run_id!r} was started with another blueprint, input or context")
+
+    async def begin(self, start: Start) -> Created:
+        """Make the run and ring its doorbells, unless its id is taken. Raises as `start_run`, but no RunConflict."""
+        await self.keep(start.graph)
+        new = await self._plan(start.graph, start.run_id, start.fingerprint, start.input, start.context)
+        created = await self._certainly(new)
+        if created.made or created.token == new.token:
+            await self._after(new)
+        return created  # if an earlier call made it, that one published its jobs; or its ticker will
+
+    async def keep(self, graph: Graph) -> None:
+        """Store a blueprint, if this process has not done so."""
         if graph.content_hash not in self._saved:
             await self._store.save_blueprint(graph.content_hash, graph.blueprint.to_json().encode())
             self._saved.add(graph.content_hash)
-        new = await self._plan(graph, chosen, fingerprint, start_input, keys)
-        await self._create(new)
-        return RunHandle(chosen, self._access)
 
     async def _plan(
         self, graph: Graph, run_id: str, fingerprint: str, start_input: bytes, context: Mapping[str, bytes]
@@ -112,14 +161,6 @@ class Client:
             jobs=[job_of(graph, run_id, node, activation, rules.queue_name) for node, activation in effects.ready],
             events=fold_events(graph, run_id, head, effects, now),
         )
-
-    async def _create(self, new: NewRun) -> None:
-        created = await self._certainly(new)
-        if not created.made and created.fingerprint != new.fingerprint:
-            raise RunConflict(f"run {new.run_id!r} was started with another blueprint, input or context")
-        if not created.made and created.token != new.token:
-            return  # an earlier call made it, and published its jobs; or its ticker will
-        await self._after(new)
 
     async def _certainly(self, new: NewRun) -> Created:
         attempt = 0
@@ -173,15 +214,6 @@ class Client:
         if not 1 <= limit <= 1000:
             raise InvalidRequest(f"limit is between 1 and 1000, not {limit}")
         return await self._store.list(status=status, blueprint_id=blueprint_id, limit=limit, after=after)
-
-
-def _fingerprint(content_hash: str, start_input: bytes, context: Mapping[str, bytes]) -> str:
-    digest = hashlib.sha256(content_hash.encode())
-    for key, data in (("", start_input), *sorted(context.items())):
-        for part in (key.encode(), data):
-            digest.update(len(part).to_bytes(8, "big"))
-            digest.update(part)
-    return digest.hexdigest()
 
 
 def _never(_: object) -> object:
