@@ -169,7 +169,8 @@ class Schedules:
         )  # fmt: skip
         data = self._runtime.codec.encode(input)
         # An interval without a start begins at another moment in each call: what was asked for is compared.
-        asked = [schedule.flow, schedule.pinned, cron, every, timezone or "UTC", start, catch_up]
+        numbers = [None if number is None else float(number) for number in (every, start)]
+        asked = [schedule.flow, schedule.pinned, cron, timezone or "UTC", *numbers, catch_up]
         fingerprint = hashlib.sha256(json.dumps(asked).encode() + b"\0" + data).hexdigest()
         await self._client.keep(graph)
         new = NewRun(
