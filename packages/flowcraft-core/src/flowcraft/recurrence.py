@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -35,7 +35,7 @@ class Cron:
     expression: str
     timezone: str = "UTC"
     _parsed: CronExpression = field(init=False, repr=False, compare=False)
-    _zone: ZoneInfo = field(init=False, repr=False, compare=False)
+    _zone: tzinfo = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_parsed", parse_cron(self.expression))
@@ -128,13 +128,15 @@ def newest(recurrence: Recurrence, after: float, until: float, limit: int) -> li
         reach *= 2
 
 
-def _zone(name: str) -> ZoneInfo:
+def _zone(name: str) -> tzinfo:
+    if name == "UTC":
+        return UTC  # on a machine without any time zones as well
     try:
         return ZoneInfo(check_text(name, "time zone"))
     except (LookupError, ValueError, OSError) as error:  # unknown, not a key, or the name of a folder
         text = f"there is no time zone {told(name)} here: give an IANA name such as Europe/Berlin"
-        hint = "" if name != "UTC" else " (this machine has no time zones at all: install the package tzdata)"
-        raise DefinitionError(text + hint, subject="timezone") from error
+        hint = "if that is one, this machine lacks the time zones: install the package tzdata"
+        raise DefinitionError(f"{text}; {hint}", subject="timezone") from error
 
 
 def _checked(moment: float) -> float:
