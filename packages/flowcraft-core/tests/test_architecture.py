@@ -21,11 +21,24 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / PACKAGE
 # A new module, or package of modules, gets its name in one of these lines. `flowcraft/__init__.py` is above them all.
 LEVELS = (
     {"errors", "checks", "blueprint", "blueprint_json", "model"},
-    {"ports", "graph", "scopes", "expressions", "codec", "_tags", "clock", "cron", "events", "recurrence"},
+    {
+        "ports",
+        "graph",
+        "scopes",
+        "expressions",
+        "codec",
+        "_tags",
+        "clock",
+        "constructs",
+        "cron",
+        "events",
+        "recurrence",
+    },
     {"engine"},
-    {"executor", "middleware", "nodes", "registry", "results"},
+    {"batchruns", "executor", "middleware", "nodes", "outcome", "registry", "results", "subflows"},
     {
         "adapter",
+        "children",
         "claims",
         "client",
         "committer",
@@ -47,8 +60,8 @@ LEVELS = (
         "worker",
         "writing",
     },
-    {"runtime", "local", "memory", "sqlite"},
-    {"flow", "lint", "diagrams", "cli", "testing", "conformance"},
+    {"runtime", "local", "localchildren", "memory", "sqlite", "stepping"},
+    {"flow", "steps", "lint", "diagrams", "cli", "testing", "conformance"},
 )
 LEVEL_OF = {name: level for level, names in enumerate(LEVELS) for name in names}
 TOP = len(LEVELS)  # flowcraft itself, and flowcraft.__main__

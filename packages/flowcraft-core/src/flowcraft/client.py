@@ -6,11 +6,13 @@ import logging
 import random
 import secrets
 from collections.abc import Callable, Mapping
-from typing import Final
+from dataclasses import replace
+from typing import Final, cast
 
 from flowcraft.blueprint import Blueprint, check_id
+from flowcraft.codec import Codec
 from flowcraft.dedup import Keys, check_dedup
-from flowcraft.engine.draft import MISSING, Draft
+from flowcraft.engine.draft import MISSING, Cell, Draft
 from flowcraft.engine.transition import fresh_head, seal, start
 from flowcraft.errors import (
     AdapterError,
@@ -90,16 +92,31 @@ class Client:
             InvalidRequest: a dedup key or window that cannot be.
         """
         check_dedup(dedup_key, dedup_window)
-        graph = self._runtime.resolve(flow)
         chosen = check_id(run_id, "run id") if run_id is not None else secrets.token_hex(16)
-        encode = self._runtime.codec.encode
-        start_input = encode(input)
-        keys = {check_id(key, "context key"): encode(value) for key, value in (context or {}).items()}
-        start = Start(graph, chosen, start_input, keys)
+        start = self._checked(self._runtime.resolve(flow), input, chosen, context or {})
         if dedup_key is not None:
             return RunHandle(await self._start_once(start, dedup_key, dedup_window), self._access)
         await self._make(start)
         return RunHandle(chosen, self._access)
+
+    async def start_child(
+        self, blueprint_id: str, input: object, *, run_id: str, context: Mapping[str, object],
+        parent: tuple[str, str, int], depth: int,
+    ) -> RunHandle:  # fmt: skip
+        """Start the run of a subflow, or find it. ``parent`` is the run, node and item that waits for it.
+
+        Raises:
+            As `start_run`.
+        """
+        start = self._checked(self._runtime.resolve(blueprint_id), input, run_id, context)
+        await self._make(replace(start, parent=parent, depth=depth))
+        return RunHandle(run_id, self._access)
+
+    def _checked(self, graph: Graph, input: object, run_id: str, context: Mapping[str, object]) -> Start:
+        encode = self._runtime.codec.encode
+        start_input = encode(input)
+        keys = {check_id(key, "context key"): encode(value) for key, value in context.items()}
+        return Start(graph, run_id, start_input, keys)
 
     async def _start_once(self, start: Start, key: str, window: float | None) -> str:
         """The id of the run that the key belongs to. If that is not there, it is made, whoever took the key."""
@@ -122,7 +139,7 @@ class Client:
     async def begin(self, start: Start) -> Created:
         """Make the run and ring its doorbells, unless its id is taken. Raises as `start_run`, but no RunConflict."""
         await self.keep(start.graph)
-        new = await self._plan(start.graph, start.run_id, start.fingerprint, start.input, start.context)
+        new = await self._plan(start)
         created = await self._certainly(new)
         if created.made or created.token == new.token:
             await self._after(new)
@@ -134,23 +151,31 @@ class Client:
             await self._store.save_blueprint(graph.content_hash, graph.blueprint.to_json().encode())
             self._saved.add(graph.content_hash)
 
-    async def _plan(
-        self, graph: Graph, run_id: str, fingerprint: str, start_input: bytes, context: Mapping[str, bytes]
-    ) -> NewRun:
+    async def _plan(self, asked: Start) -> NewRun:
+        graph, run_id = asked.graph, asked.run_id
         time, rules = self._access.committer.time, self._access.committer.rules
         if time.stale:
             await time.sync()
         now, token = time.now(), self._mint()
         head = fresh_head(graph, now)
-        encode = self._runtime.codec.encode
-        draft = Draft(graph, head, read=lambda _: MISSING, decode=_never, encode=encode, record=True, times=rules.times)
+        head.parent, head.depth = asked.parent, asked.depth
+        codec = self._runtime.codec
+        draft = Draft(
+            graph,
+            head,
+            read=lambda _: MISSING,
+            decode=_decoder(codec),
+            encode=codec.encode,
+            record=True,
+            times=rules.times,
+        )
         draft.begin(token, now)
-        start(draft, start_input, context)
+        start(draft, asked.input, asked.context)
         effects = seal(draft)
         values: dict[ValueKey, bytes] = {key: cell for key, cell in effects.values.items() if isinstance(cell, bytes)}
         return NewRun(
             run_id=run_id,
-            fingerprint=fingerprint,
+            fingerprint=asked.fingerprint,
             token=token,
             head=pack_head(graph.content_hash, head),
             index=head_index(head, now, rules.retention),
@@ -184,6 +209,10 @@ class Client:
         except AdapterError as error:
             _LOG.warning("the start of a run could not be told: %s", error, extra={"run_id": new.run_id})
 
+    def encode(self, value: object) -> bytes:
+        """A value as it is stored. Raises SerializationError."""
+        return self._runtime.codec.encode(value)
+
     def handle(self, run_id: str) -> RunHandle:
         """The handle of a run that may or may not exist; nothing is asked."""
         return RunHandle(check_id(run_id, "run id"), self._access)
@@ -216,5 +245,5 @@ class Client:
         return await self._store.list(status=status, blueprint_id=blueprint_id, limit=limit, after=after)
 
 
-def _never(_: object) -> object:
-    raise AssertionError("nothing is decided by values at the start of a run")
+def _decoder(codec: Codec) -> Callable[[Cell], object]:
+    return lambda cell: codec.decode(cast("bytes", cell))

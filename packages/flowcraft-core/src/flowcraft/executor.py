@@ -11,9 +11,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
+from flowcraft.batchruns import ItemsRun, built_in, frozen_items
 from flowcraft.blueprint import Node
 from flowcraft.checks import check_id
 from flowcraft.codec import Codec, JsonCodec
+from flowcraft.constructs import SCATTER, SUBFLOW
 from flowcraft.engine.draft import MISSING, Cell
 from flowcraft.errors import (
     FatalError,
@@ -55,7 +57,10 @@ class _ToCell(Protocol):
 
 @dataclass(slots=True)
 class ExecutionOutcome:
-    """What came of it: a completed outcome with cells, or a failed one. ``attempts`` is the last attempt's number."""
+    """What came of it: a completed outcome with cells, or a failed one. ``attempts`` is the last attempt's number.
+
+    ``items`` are those of a scatter, ``failed`` how many items of a job of several failed; see `Completed`.
+    """
 
     ok: bool
     output: Cell = None
@@ -66,6 +71,8 @@ class ExecutionOutcome:
     fatal: bool = False
     attempts: int = 1
     random: float = 0.5
+    items: tuple[int, tuple[Cell, ...]] | None = None
+    failed: int = 0
 
 
 @asynccontextmanager
@@ -104,7 +111,8 @@ def _storable(text: str) -> str:
 class Executor:
     """Executes visits with one set of functions, dependencies and middleware. Shared by all visits of a process.
 
-    ``to_cell`` makes the stored form of a value (bytes by default; an in-process run keeps plain data).
+    ``to_cell`` makes the stored form of a value (bytes by default; an in-process run keeps plain data); ``knows`` tells
+    whether this process has a blueprint, for subflows.
     """
 
     def __init__(
@@ -116,6 +124,7 @@ class Executor:
         codec: Codec,
         clock: Clock,
         to_cell: _ToCell | None = None,
+        knows: Callable[[str], bool] = lambda _: False,
         random_source: Callable[[], float] = random.random,
     ) -> None:
         self._registry = registry
@@ -124,12 +133,20 @@ class Executor:
         self._codec = codec
         self._clock = clock
         self._to_cell = to_cell or codec.encode
+        self._stored = to_cell is None
+        self._knows = knows
         self._random = random_source
         self._prepared: dict[str, _Prepared] = {}  # by `uses`
 
     def can_run(self, node: Node) -> bool:
-        """Whether this process has the function of ``node``, in the version that it names."""
-        return self._registry.find(node.uses) is not None
+        """Whether this process has the function of ``node``, in the version that it names, or its subflow."""
+        if node.uses == SUBFLOW:
+            return self._knows(str(node.params.get("blueprintId")))
+        source = node.params.get("sourceUsesKey") if node.uses == SCATTER else None
+        return self._find(node.uses) is not None and (source is None or self._find(str(source)) is not None)
+
+    def _find(self, uses: str) -> NodeFunction | None:
+        return self._registry.find(uses) or built_in(uses, self._registry.find)
 
     async def run(self, request: VisitRequest) -> ExecutionOutcome:
         """Execute a visit, and again after a short delay while its policy allows.
@@ -139,6 +156,8 @@ class Executor:
             AdapterError: the backend failed while the node read its context; it is not the node's failure.
         """
         node, attempt = request.node, request.attempt
+        if request.size > 1:
+            return await self._run_items(request)
         prepared = self._prepared.get(node.uses) or self._prepare(node.uses)
         if prepared is None:
             error = NodeNotRegistered(f"no function is registered for {node.uses!r} (node {node.id!r})")
@@ -157,12 +176,7 @@ class Executor:
                 else:
                     ctx = NodeContext(request, self._surroundings, value, attempt, self._clock.time() + node.timeout)
                     value = await self._within(node.timeout, node, prepared.call, ctx)
-                action = None
-                if isinstance(value, Result):
-                    value, action = value.output, _action(value.action)
-                cell = self._to_cell(value)
-                writes = None if ctx.opened_context is None else self._cells(ctx.opened_context.writes)
-                return ExecutionOutcome(True, cell, action, writes, None, True, False, attempt)
+                return self._completed(node, value, ctx, attempt)
             except asyncio.CancelledError as error:
                 if _cancelled_from_outside():
                     raise
@@ -176,6 +190,25 @@ class Executor:
             if not await self._again(request, outcome, attempt):
                 return outcome
             attempt += 1
+
+    def _completed(self, node: Node, value: object, ctx: NodeContext[Any, Any], attempt: int) -> ExecutionOutcome:
+        """The outcome of a function that returned. A scatter's items are stored apart, its output is their number."""
+        action = items = None
+        if isinstance(value, Result):
+            chosen = cast("Result[object]", value)
+            value, action = chosen.output, _action(chosen.action)
+        if node.uses == SCATTER:
+            items = frozen_items(cast("list[object]", value), self._to_cell)
+            value = {"items": items[0]}
+        cell = self._to_cell(value)
+        writes = None if ctx.opened_context is None else self._cells(ctx.opened_context.writes)
+        return ExecutionOutcome(True, cell, action, writes, None, True, False, attempt, 0.5, items)
+
+    async def _run_items(self, request: VisitRequest) -> ExecutionOutcome:
+        value_of = self._codec.decode if self._stored else _as_it_is
+        work = ItemsRun(request, cast("Callable[[Cell], object]", value_of), self._clock.sleep)
+        await work.run(self.run, _one_of)
+        return ExecutionOutcome(True, self._to_cell(work.results), None, work.writes, failed=work.failed)
 
     async def _again(self, request: VisitRequest, outcome: ExecutionOutcome, attempt: int) -> bool:
         """Whether the next attempt follows here; it is waited for."""
@@ -209,7 +242,7 @@ class Executor:
             raise
 
     def _prepare(self, uses: str) -> _Prepared | None:
-        function = self._registry.find(uses)
+        function = self._find(uses)
         if function is None:
             return None
         call: Call
@@ -231,6 +264,15 @@ class _Prepared:
     function: NodeFunction
     call: Call
     wanted: Any
+
+
+def _as_it_is(cell: Cell) -> object:
+    return cell
+
+
+def _one_of(request: VisitRequest, item: object, number: int) -> VisitRequest:
+    """The visit of one item of several."""
+    return replace(request, input=item, item=request.item + number, size=1)
 
 
 def _cancelled_from_outside() -> bool:

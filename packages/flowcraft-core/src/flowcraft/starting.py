@@ -13,12 +13,15 @@ __all__ = ["Start"]
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """``input`` and the values of ``context`` are stored as they are: the codec was at work already."""
+    """``input`` and the values of ``context`` are stored as they are: the codec was at work already. ``parent``: the
+    run, node and item that waits for this run, if it is a subflow, and ``depth`` how deep it is nested."""
 
     graph: Graph
     run_id: str
     input: bytes
     context: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
+    parent: tuple[str, str, int] | None = None
+    depth: int = 0
 
     @property
     def fingerprint(self) -> str:
