@@ -154,6 +154,7 @@ class Adapter:
                 Times(options.resend_after, options.drain_grace),
                 self._bound,
                 self.store.capabilities,
+                runtime.codec,
             ),
             events=self.events,
         )
@@ -222,7 +223,7 @@ class Adapter:
         """A ticker of its own, for a process without a worker; ``can`` tells which parked nodes it may wake."""
         committer, client = self._ready()
         clock, interval = self.runtime.clock, self.options.tick
-        firing = Firing(self.schedules, client, self.store, clock, interval=interval)
+        firing = Firing(self.schedules, client, self.store, clock, codec=self.runtime.codec, interval=interval)
         return Ticker(
             committer, store=self.store, queue=self.queue, coordination=self.coordination,
             clock=clock, lease_ttl=self.options.lease_ttl, interval=interval, can=can or _nothing,

@@ -88,8 +88,9 @@ class Client:
         Raises:
             RunConflict: the id belongs to a run that was started with something else. DefinitionError: an unknown or
             unworkable blueprint, or an unusable id. SerializationError: input or context cannot be stored. Unavailable:
-            nothing was started. UnknownOutcome: the store does not say; repeat the call with the same id.
-            InvalidRequest: a dedup key or window that cannot be.
+            nothing was started. UnknownOutcome: the store does not say; repeat the call with the same id. KeyMissing:
+            the id belongs to a run that was started with a key that is not here. InvalidRequest: a dedup key
+            or window that cannot be.
         """
         check_dedup(dedup_key, dedup_window)
         chosen = check_id(run_id, "run id") if run_id is not None else secrets.token_hex(16)
@@ -116,7 +117,8 @@ class Client:
         encode = self._runtime.codec.encode
         start_input = encode(input)
         keys = {check_id(key, "context key"): encode(value) for key, value in context.items()}
-        return Start(graph, run_id, start_input, keys)
+        told = (graph.content_hash, input, *(part for pair in sorted(context.items()) for part in pair))
+        return Start(graph, run_id, self._runtime.codec.fingerprint(*told), start_input, keys, told=told)
 
     async def _start_once(self, start: Start, key: str, window: float | None) -> str:
         """The id of the run that the key belongs to. If that is not there, it is made, whoever took the key."""
@@ -133,8 +135,14 @@ class Client:
 
     async def _make(self, start: Start) -> None:
         created = await self.begin(start)
-        if not created.made and created.fingerprint != start.fingerprint:
+        if not created.made and not self._same(start, created.fingerprint):
             raise RunConflict(f"run {start.run_id!r} was started with another blueprint, input or context")
+
+    def _same(self, start: Start, stored: str) -> bool:
+        """Whether a run was made of the same; its fingerprint may have been made with a key of before a rotation."""
+        if stored == start.fingerprint:
+            return True
+        return start.told is not None and stored == self._runtime.codec.fingerprint(*start.told, like=stored)
 
     async def begin(self, start: Start) -> Created:
         """Make the run and ring its doorbells, unless its id is taken. Raises as `start_run`, but no RunConflict."""
@@ -184,7 +192,7 @@ class Client:
             blueprint_hash=graph.content_hash,
             values=values,
             jobs=[job_of(graph, run_id, node, activation, rules.queue_name) for node, activation in effects.ready],
-            events=fold_events(graph, run_id, head, effects, now),
+            events=fold_events(graph, run_id, head, effects, now, self._runtime.codec),
         )
 
     async def _certainly(self, new: NewRun) -> Created:

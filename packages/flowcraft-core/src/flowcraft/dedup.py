@@ -18,7 +18,7 @@ from typing import Final, Literal
 
 from flowcraft.checks import check_number, requested_id
 from flowcraft.documents import Documents
-from flowcraft.errors import AdapterError, DefinitionError, InvalidRequest, SerializationError
+from flowcraft.errors import AdapterError, DefinitionError, FlowcraftError, InvalidRequest, SerializationError
 from flowcraft.model import RUN_INPUT, Change, Index, NewRun, RunSummary, StoredHead, ValueKey
 from flowcraft.ports import Clock, RunStore
 from flowcraft.runstate import Graphs, StoreTime
@@ -178,8 +178,9 @@ class Keys:
             await self._look(row, now)
         except AdapterError:
             raise
-        except Exception:  # noqa: BLE001 - whatever is wrong with one key, the others and the runs want their tick
-            _LOG.exception("a dedup key could not be looked at")
+        except Exception as error:  # noqa: BLE001 - one key never stops the ticker
+            told = error if isinstance(error, FlowcraftError) else type(error).__name__
+            _LOG.error("a dedup key could not be looked at: %s", told)
 
     async def _look(self, summary: RunSummary, now: float) -> None:
         key = summary.run_id
@@ -213,7 +214,7 @@ class Keys:
             return None
         graph = await self._graphs.get(row.blueprint_hash)
         context = {name: full.values[ValueKey("context", name)] for name in row.context}
-        return Start(graph, row.run_id, full.values[RUN_INPUT], context)
+        return Start(graph, row.run_id, row.fingerprint, full.values[RUN_INPUT], context)
 
     async def _confirm(self, key: str, stored: StoredHead, now: float) -> None:
         row = _Row.from_bytes(stored.head)

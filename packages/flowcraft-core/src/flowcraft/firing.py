@@ -17,12 +17,14 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from flowcraft.client import Client
+from flowcraft.codec import Codec
 from flowcraft.documents import Documents
-from flowcraft.errors import AdapterError, DefinitionError
+from flowcraft.errors import DefinitionError, FlowcraftError
 from flowcraft.model import RUN_INPUT, Change, RunSummary, StoredHead
 from flowcraft.ports import Clock, RunStore
 from flowcraft.recurrence import SHORTEST_INTERVAL, newest
 from flowcraft.schedules import Schedule, Schedules, run_id_at
+from flowcraft.sealing import traceback_of
 from flowcraft.starting import Start
 
 __all__ = ["MAX_CATCH_UP", "Due", "Firing", "due_times"]
@@ -69,6 +71,7 @@ class Firing:
         store: RunStore,
         clock: Clock,
         *,
+        codec: Codec,
         interval: float = 1.0,
         mint: Callable[[], str] = lambda: secrets.token_hex(8),
     ) -> None:
@@ -76,6 +79,7 @@ class Firing:
         self._client = client
         self._documents = Documents(store, clock, "schedule")
         self._clock = clock
+        self._codec = codec
         self._late = max(_LATE, _ROUNDS * interval)
         self._mint = mint
         #: Schedules that are left alone until a monotonic time, with how often they failed (0: left to others).
@@ -101,8 +105,10 @@ class Firing:
         except Exception as error:  # noqa: BLE001 - whatever one schedule raises, the others want their time
             wait = min(_FIRST_WAIT * 2.0 ** min(failures, 10), _LONGEST_WAIT)
             self._set_aside(row.run_id, failures + 1, wait)
-            known = isinstance(error, AdapterError)
-            _LOG.error("schedule %r failed, next try in %.0f s: %s", row.run_id, wait, error, exc_info=not known)
+            known = isinstance(error, FlowcraftError)
+            shown = None if known else traceback_of(self._codec, error)
+            told = error if known else type(error).__name__
+            _LOG.error("schedule %r failed, next try in %.0f s: %s", row.run_id, wait, told, exc_info=shown)
         else:
             self._aside.pop(row.run_id, None)
             if not done:
@@ -130,7 +136,8 @@ class Firing:
         due = due_times(schedule, now, self._late)
         for at in due.times:
             # Of another blueprint or input or not: the run of this time is there, so the time was fired.
-            await self._client.begin(Start(graph, run_id_at(schedule_id, at), stored.values[RUN_INPUT]))
+            run_id = run_id_at(schedule_id, at)
+            await self._client.begin(Start(graph, run_id, stored.fingerprint, stored.values[RUN_INPUT]))
         await self._advance(schedule, stored, due, now)
         return True
 

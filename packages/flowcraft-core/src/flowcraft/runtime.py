@@ -12,7 +12,7 @@ from typing import get_args, get_origin
 from flowcraft.blueprint import Blueprint, Node
 from flowcraft.checks import requested_id, told
 from flowcraft.clock import SystemClock
-from flowcraft.codec import JsonCodec
+from flowcraft.codec import Codec, JsonCodec
 from flowcraft.constructs import BUILT_IN, ORDINARY, SUBFLOW, kind_of
 from flowcraft.engine.draft import Cell
 from flowcraft.errors import DefinitionError, InvalidRequest
@@ -55,13 +55,13 @@ class FlowRuntime:
         deps: Dependencies = None,
         middleware: Sequence[Middleware] = (),
         listeners: Sequence[Listener] = (),
-        codec: JsonCodec | None = None,
+        codec: Codec | None = None,
         clock: Clock | None = None,
         concurrency: int = 100,
         strict: bool = False,
     ) -> None:
         self.clock: Clock = clock or SystemClock()
-        self.codec = codec or JsonCodec()
+        self.codec: Codec = codec or JsonCodec()
         self.deps = deps
         self.middleware = tuple(middleware)
         self.listeners = tuple(listeners)

@@ -7,7 +7,6 @@ from the schedule's id and that time, so it does not matter how many tickers try
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import secrets
 from collections.abc import Callable
@@ -167,21 +166,22 @@ class Schedules:
             _checked_id(id), graph.blueprint.id, graph.content_hash if pin else None,
             _recurrence(cron, every, timezone, start, now), catch_up, now, now,
         )  # fmt: skip
-        data = self._runtime.codec.encode(input)
         # An interval without a start begins at another moment in each call: what was asked for is compared.
         numbers = [None if number is None else float(number) for number in (every, start)]
-        asked = [schedule.flow, schedule.pinned, cron, timezone or "UTC", *numbers, catch_up]
-        fingerprint = hashlib.sha256(json.dumps(asked).encode() + b"\0" + data).hexdigest()
+        asked = (schedule.flow, schedule.pinned, cron, timezone or "UTC", *numbers, catch_up, input)
+        codec = self._runtime.codec
+        fingerprint = codec.fingerprint(*asked)
         await self._client.keep(graph)
         new = NewRun(
             schedule.id, fingerprint, self._mint(), schedule.to_bytes(), schedule.index(now), now,
-            blueprint_id=schedule.flow, blueprint_hash=graph.content_hash, values={RUN_INPUT: data}, kind="schedule",
+            blueprint_id=schedule.flow, blueprint_hash=graph.content_hash, values={RUN_INPUT: codec.encode(input)},
+            kind="schedule",
         )  # fmt: skip
         while not await self._documents.create(new):
             stored = await self._documents.load(id)
             if stored is None:
                 continue  # deleted at this moment
-            if stored.fingerprint != fingerprint:
+            if stored.fingerprint not in (fingerprint, codec.fingerprint(*asked, like=stored.fingerprint)):
                 text = "it says something else; delete it first, or take another id"
                 raise ScheduleConflict(f"there is a schedule {id!r} already, and {text}")
             return Schedule.from_bytes(id, stored.head)
@@ -243,9 +243,9 @@ class Schedules:
         if stored is None:
             raise _not_found(id)
         graph = await self.graph_of(Schedule.from_bytes(id, stored.head))
-        start = Start(graph, f"{id}@trigger-{self._mint()}", stored.values[RUN_INPUT])
-        await self._client.begin(start)
-        return self._client.handle(start.run_id)
+        run_id = f"{id}@trigger-{self._mint()}"
+        await self._client.begin(Start(graph, run_id, stored.fingerprint, stored.values[RUN_INPUT]))
+        return self._client.handle(run_id)
 
     async def graph_of(self, schedule: Schedule) -> Graph:
         """What a run of it would be started from here.

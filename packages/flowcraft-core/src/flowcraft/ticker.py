@@ -24,6 +24,7 @@ from flowcraft.graph import Graph
 from flowcraft.model import TERMINAL, Job, RunSummary
 from flowcraft.ports import Clock, CoordinationStore, JobQueue, RunStore
 from flowcraft.runstate import RunState
+from flowcraft.sealing import traceback_of
 
 __all__ = ["LONGEST_RESEND", "Host", "TickStats", "Ticker", "unclaimed"]
 
@@ -306,8 +307,9 @@ class Ticker:
                 self._quarantine.popitem(last=False)
             stats.failed += 1
             known = isinstance(error, AdapterError)
-            _LOG.error("a run's tick failed, next try in %.0f s: %s", wait, error, exc_info=not known,
-                       extra={"run_id": run_id})  # fmt: skip
+            shown = None if known else traceback_of(self._committer.rules.codec, error)
+            _LOG.error("a run's tick failed, next try in %.0f s: %s", wait, error if known else type(error).__name__,
+                       exc_info=shown, extra={"run_id": run_id})  # fmt: skip
         else:
             self._quarantine.pop(run_id, None)
             for name, count in tally.items():

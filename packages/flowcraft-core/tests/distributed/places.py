@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from flowcraft.adapter import Adapter
 from flowcraft.blueprint import Blueprint, Node
+from flowcraft.codec import Codec
 from flowcraft.errors import UnknownOutcome
 from flowcraft.memory import MemoryBackend
 from flowcraft.model import RunSummary
@@ -99,7 +100,9 @@ class Place:
             self.store = self.adapter.store
             yield self
 
-    async def process(self, *blueprints: Blueprint, faulty: bool = False, **options: Any) -> Adapter:
+    async def process(
+        self, *blueprints: Blueprint, faulty: bool = False, codec: Codec | None = None, **options: Any
+    ) -> Adapter:
         """One more process: on SQLite with a connection of its own."""
         backend: Any = self.memory
         if self.kind == "sqlite":
@@ -110,7 +113,7 @@ class Place:
             self.executed.append((ctx.run_id, ctx.input))
             return ctx.input
 
-        runtime = FlowRuntime(blueprints=blueprints, registry={"record": record}, clock=self.clock)
+        runtime = FlowRuntime(blueprints=blueprints, registry={"record": record}, clock=self.clock, codec=codec)
         store = FaultyStore(backend.store) if faulty else backend.store
         adapter = Adapter(
             runtime, queue=backend.queue, store=store, coordination=backend.coordination, events=backend.events,

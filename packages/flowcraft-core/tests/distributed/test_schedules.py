@@ -12,6 +12,8 @@ import pytest
 
 from flowcraft.adapter import Adapter
 from flowcraft.blueprint import Blueprint, Node
+from flowcraft.codec import JsonCodec
+from flowcraft.codecs import EncryptingCodec
 from flowcraft.errors import (
     CronError,
     DefinitionError,
@@ -28,6 +30,7 @@ from flowcraft.schedules import run_id_at
 from .places import Place, faults, killed, report
 
 HOUR = 3600.0
+DAY = 24 * HOUR
 
 
 def at(text: str) -> float:
@@ -443,3 +446,29 @@ async def test_a_document_of_a_newer_version_is_not_guessed_at(place: Place) -> 
     await tick(place.adapter)
     with pytest.raises(RunNotFound):
         await place.adapter.status("s@2026-01-10T09:00:00Z")
+
+
+async def test_with_an_encrypting_codec(place: Place) -> None:
+    """The same asked again is the same, although it is encrypted differently, and after a rotation of keys."""
+    old, new = {"old": b"o" * 32}, {"new": b"n" * 32}
+    first = await place.process(report, codec=EncryptingCodec(JsonCodec(), keys=old))
+    rotated = await place.process(report, codec=EncryptingCodec(JsonCodec(), keys=new | old))
+    made = await first.schedules.create("s", "report", cron="0 * * * *", input="the planted secret")
+    for process in (first, rotated):
+        assert await process.schedules.create("s", "report", cron="0 * * * *", input="the planted secret") == made
+        assert await process.schedules.read_input("s") == "the planted secret"
+        with pytest.raises(ScheduleConflict):
+            await process.schedules.create("s", "report", cron="0 * * * *", input="another")
+    run = await first.start_run("report", "the planted secret", dedup_key="k", dedup_window=DAY)
+    assert (await rotated.start_run("report", "x", dedup_key="k", dedup_window=DAY)).run_id == run.run_id
+    move(place, "2026-01-10T09:00:01")
+    await tick(rotated)
+    async with rotated.worker(ticker=False):
+        await place.until(lambda: len(place.executed) == 2)
+    assert place.executed == [
+        (run.run_id, "the planted secret"), ("s@2026-01-10T09:00:00Z", "the planted secret"),
+    ]  # fmt: skip
+    for key, kind in (("s", "schedule"), ("k", "dedup")):
+        document = await place.store.load(key, want=[RUN_INPUT], kind=kind)
+        assert document is not None
+        assert b"secret" not in b"".join((document.head, *document.values.values()))
