@@ -65,7 +65,7 @@ LEVELS = (
         "writing",
     },
     {"runtime", "local", "localchildren", "memory", "sqlite", "stepping"},
-    {"flow", "steps", "lint", "diagrams", "cli", "testing", "conformance"},
+    {"flow", "steps", "shapes", "analysis", "uigraph", "lint", "diagrams", "cli", "testing", "conformance"},
 )
 LEVEL_OF = {name: level for level, names in enumerate(LEVELS) for name in names}
 TOP = len(LEVELS)  # flowcraft itself, and flowcraft.__main__

@@ -8,10 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 from flowcraft.blueprint import Blueprint, Edge, Node
-from flowcraft.constructs import GATHER, ITEMS, LOOP, ORDINARY, SUBFLOW, BatchPlan, expand, kind_of, timer_of
+from flowcraft.constructs import (
+    GATHER,
+    ITEMS,
+    LOOP,
+    ORDINARY,
+    SUBFLOW,
+    BatchPlan,
+    expand,
+    kind_of,
+    mapping_of,
+    timer_of,
+)
 from flowcraft.errors import DefinitionError, ExpressionError
 from flowcraft.expressions import Expression, Reference, parse
 from flowcraft.model import RUN_INPUT, ValueKey
@@ -288,7 +298,8 @@ class Graph:
     def _compile_inputs(self, node: Node) -> InputPath | Mapping[str, InputPath] | None:
         inputs = node.inputs
         if inputs is None and node.uses == SUBFLOW:
-            inputs = cast("Mapping[str, str] | None", node.params.get("inputs"))
+            inputs = mapping_of(node, "inputs")
+            mapping_of(node, "outputs")
         if inputs is None:
             return None
         if isinstance(inputs, Mapping):
@@ -320,7 +331,12 @@ def _parse_name(name: str, names: frozenset[str]) -> Expression:
 
 
 def _quote(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    """A text as the grammar of expressions spells it."""
+    return (
+        '"'
+        + "".join(c if c not in '"\\' and (c.isprintable() or c > "\uffff") else f"\\u{ord(c):04x}" for c in text)
+        + '"'
+    )
 
 
 def compile_graph(blueprint: Blueprint, *, strict: bool = False) -> Graph:

@@ -64,6 +64,7 @@ class _Due:
     resent: int = 0
     dropped: int = 0
     children: list[int] = field(default_factory=list[int])
+    held: list[str] = field(default_factory=list[str])
     free: set[str] = field(default_factory=set[str])
 
 
@@ -215,7 +216,10 @@ class Ticker:
 
         now = self._committer.time.now()
         graph, head = due.state.graph, due.state.committed()
-        if not events(graph, head, now):
+        planned = events(graph, head, now)
+        if due.held:  # whoever works on these has not heard that they are not needed: tell again
+            await self._coordination.revoke(due.held)
+        if not planned:
             if self._left_to_others(run_id, head, now):
                 return {}
             await self._store.defer(run_id, token, self._next_look(due, graph, head, now))
@@ -245,6 +249,7 @@ class Ticker:
             for node in work.overdue
             if _key(graph, run_id, head, node) in due.free and not self._congested(graph, head, node, now, depths)
         ]
+        due.held = [key for slot in work.drained if (key := _key(graph, run_id, head, slot)) not in due.free]
         drop = [node for node in work.drained if _key(graph, run_id, head, node) in due.free]
         timers = work.deadline or self._timer_due(graph, head, work.timers)
         due.woken, due.resent, due.dropped = int(timers), len(resend), len(drop)
