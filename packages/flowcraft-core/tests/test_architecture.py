@@ -28,10 +28,12 @@ LEVELS = (
         "codec",
         "codecs",
         "constructs",
+        "cron",
         "events",
         "expressions",
         "graph",
         "ports",
+        "recurrence",
         "scopes",
         "sealing",
         "values",
@@ -44,6 +46,9 @@ LEVELS = (
         "claims",
         "client",
         "committer",
+        "dedup",
+        "documents",
+        "firing",
         "folding",
         "intake",
         "leases",
@@ -51,7 +56,9 @@ LEVELS = (
         "reconciler",
         "runs",
         "runstate",
+        "schedules",
         "settling",
+        "starting",
         "ticker",
         "visits",
         "worker",
@@ -66,7 +73,8 @@ TOP = len(LEVELS)  # flowcraft itself, and flowcraft.__main__
 MAX_LINES = 350
 THIRD_PARTY_ALLOWED = {"conformance"}  # a suite for pytest
 EXTRAS = {("codecs", "cryptography")}  # what an extra installs, imported only in a function: by whoever asks for it
-PURE = {"engine", "graph", "scopes", "expressions", "codec", "_packing", "_tags"}  # no clock, randomness, input, output
+# No clock, randomness, input, output.
+PURE = {"engine", "graph", "scopes", "expressions", "codec", "_packing", "_tags", "cron"}
 IMPURE_MODULES = {"asyncio", "os", "random", "secrets", "select", "socket", "subprocess", "threading", "time", "uuid"}
 PURE_NAMES = {("uuid", "UUID")}  # the type is a value like any other; making one is not
 IMPURE_CALLS = {"input", "open", "print"}

@@ -55,7 +55,8 @@ class RunStore(Protocol):
     """The truth: small versioned documents with values beside them. Strongly consistent.
 
     A document has a ``kind`` (``run``, ``lease``, ``dedup``, ``schedule``, ``dead``, ``meta``) and an id that is unique
-    in its kind. It changes only by compare-and-set on the version that `load` returned.
+    in its kind. It changes only by compare-and-set on the version that `load` returned. Documents of every kind may
+    have values, which `load` returns as asked for.
     """
 
     capabilities: Capabilities
