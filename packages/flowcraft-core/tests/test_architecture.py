@@ -29,6 +29,7 @@ LEVELS = (
         "claims",
         "client",
         "committer",
+        "deadletters",
         "folding",
         "intake",
         "leases",

@@ -11,6 +11,7 @@ from typing import Any, Protocol, Self
 from flowcraft.blueprint import Blueprint, Node
 from flowcraft.client import Client
 from flowcraft.committer import Committer
+from flowcraft.deadletters import DeadLetters
 from flowcraft.engine.draft import Times
 from flowcraft.errors import InvalidRequest
 from flowcraft.folding import Rules
@@ -265,6 +266,12 @@ class Adapter:
     ) -> Page[RunSummary]:
         """Runs, newest first; see `flowcraft.client.Client.list`."""
         return await self._ready()[1].list(status=status, blueprint_id=blueprint_id, limit=limit, after=after)
+
+    @property
+    def dead_letters(self) -> DeadLetters:
+        """What was given up: messages and poisoned visits; see `flowcraft.deadletters.DeadLetters`."""
+        self._ready()
+        return DeadLetters(self.queue, self.store)
 
     def _ready(self) -> tuple[Committer, Client]:
         if self._committer is None or self._client is None:

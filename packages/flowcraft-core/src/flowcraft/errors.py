@@ -9,6 +9,8 @@
     │   ├── RunNotFound
     │   ├── RunConflict            the id is taken by a run with another input or blueprint
     │   ├── RunFailed              raised by ``RunResult.raise_for_failure``
+    │   ├── DeadLetterNotFound
+    │   ├── NotReplayable          a dead letter that would only die again
     │   └── InvalidRequest         a value of the request is refused: id, limit, option
     ├── NodeError                  what went wrong in one visit of a node
     │   ├── NodeFailed             user code raised
@@ -32,6 +34,7 @@ from __future__ import annotations
 __all__ = [
     "AdapterError",
     "ConditionError",
+    "DeadLetterNotFound",
     "DeadlineExceeded",
     "DefinitionError",
     "ExpressionError",
@@ -44,6 +47,7 @@ __all__ = [
     "NodeFailed",
     "NodeNotRegistered",
     "NodeTimedOut",
+    "NotReplayable",
     "PayloadTooLarge",
     "Poisoned",
     "RunConflict",
@@ -100,6 +104,14 @@ class RunFailed(RunError):
 
 class InvalidRequest(RunError):
     """A value of the request is refused (an id, a limit, an option); the message says which and why."""
+
+
+class DeadLetterNotFound(RunError):
+    """No dead letter with this id: it was replayed or deleted, or the broker cannot find it by its id any more."""
+
+
+class NotReplayable(RunError):
+    """The dead letter cannot be replayed, and stays; the message says why."""
 
 
 class NodeError(FlowcraftError):

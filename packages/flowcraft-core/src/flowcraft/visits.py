@@ -12,6 +12,7 @@ from flowcraft.blueprint import Node
 from flowcraft.claims import Claims
 from flowcraft.codec import Codec
 from flowcraft.committer import Committer
+from flowcraft.deadletters import record_poisoned
 from flowcraft.engine.draft import MISSING
 from flowcraft.engine.head import Head
 from flowcraft.engine.inputs import InputPlan, input_plan
@@ -82,7 +83,7 @@ class Slot:
     ticker woke for its own worker comes without a delivery.
     """
 
-    __slots__ = ("cause", "delivery", "job", "key", "running", "since", "steps", "task")
+    __slots__ = ("cause", "delivery", "job", "key", "poisoned", "running", "since", "steps", "task")
 
     def __init__(self, job: Job, delivery: Delivery | None, since: float) -> None:
         self.delivery = delivery
@@ -91,6 +92,7 @@ class Slot:
         self.since = since
         self.steps = 0
         self.running = False
+        self.poisoned = False
         self.cause: Cause | None = None
         self.task: asyncio.Task[None] | None = None
 
@@ -163,7 +165,7 @@ class VisitRunner:
             return None
         except AdapterError as error:
             _LOG.warning("a visit is handed back, the backend fails: %s", error, extra=work.extra)
-            await self.hand_back(slot, work.job, delay=1.0)
+            await self.hand_back(slot, work.job, delay=1.0, forgive=not slot.poisoned)
             return None
         slot.steps += 1
         sticky = slot.steps < MAX_STEPS and self._clock.monotonic() - slot.since < STICKY_SECONDS
@@ -185,6 +187,8 @@ class VisitRunner:
             if deaths >= self._max_deliveries:
                 text = f"{deaths} executions of this visit began and left no outcome; it is not tried again"
                 _LOG.error("poisoned: %s", text, extra=work.extra)
+                slot.poisoned = True
+                await record_poisoned(self._store, job, deaths, text)
                 return Failed(work.visit, ErrorInfo("Poisoned", text), retryable=False, fatal=True)
         if slot.cause is not None:
             return None

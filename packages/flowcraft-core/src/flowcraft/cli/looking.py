@@ -14,7 +14,7 @@ from flowcraft.blueprint import Blueprint
 from flowcraft.cli.board import Board, clip, seconds
 from flowcraft.cli.failures import FAILED, OK, one_line
 from flowcraft.cli.payload import to_json
-from flowcraft.cli.results import print_result, view_data
+from flowcraft.cli.results import moment, print_result, print_table, view_data
 from flowcraft.cli.running import follow
 from flowcraft.cli.screen import Screen, style_of
 from flowcraft.cli.targets import store_of
@@ -70,17 +70,11 @@ async def list_command(args: argparse.Namespace) -> int:
         now = time.time()
         for row in page.items:
             ids = one_line(row.run_id), row.status, one_line(row.blueprint_id)
-            table.append((*ids, _moment(row.created_at), f"{seconds(max(0.0, now - row.updated_at))} ago"))
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        for cells in table:
-            print("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip())
+            table.append((*ids, moment(row.created_at), f"{seconds(max(0.0, now - row.updated_at))} ago"))
+        print_table(table)
         if page.after is not None:
             print(f"there are more: --after {page.after}", file=sys.stderr)
         return OK
-
-
-def _moment(at: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
 async def cancel_command(args: argparse.Namespace) -> int:
@@ -150,7 +144,7 @@ def _print_summary(run_id: str, blueprint: Blueprint, status: str, events: Seque
     print(f"flow     {one_line(blueprint.id)}{version}, {len(blueprint.nodes)} nodes")
     print(f"status   {status}")
     if events:
-        print(f"started  {_moment(events[0].at)}, {seconds(events[-1].at - events[0].at)} to the last event")
+        print(f"started  {moment(events[0].at)}, {seconds(events[-1].at - events[0].at)} to the last event")
         kinds = [event.type for event in events]
         retries, fallbacks = kinds.count("node:retrying"), kinds.count("node:fallback")
         print(f"events   {len(events)}, {retries} later retries, {fallbacks} fallbacks")

@@ -70,7 +70,8 @@ _FIRST = (
 # AUTOINCREMENT: the id of a letter that was removed never names another one.
 _DEAD_LETTERS = (
     """CREATE TABLE dead_letters (
-        id INTEGER PRIMARY KEY AUTOINCREMENT, queue TEXT NOT NULL, reason TEXT NOT NULL, body BLOB NOT NULL, at REAL)""",
+        id INTEGER PRIMARY KEY AUTOINCREMENT, queue TEXT NOT NULL, reason TEXT NOT NULL, body BLOB NOT NULL,
+        at REAL)""",
     "INSERT INTO dead_letters (queue, reason, body) SELECT queue, reason, body FROM dead_jobs ORDER BY id",
     "DROP TABLE dead_jobs",
 )
