@@ -23,7 +23,7 @@ LEVELS = (
     {"errors", "checks", "blueprint", "blueprint_json", "model"},
     {"ports", "graph", "scopes", "expressions", "codec", "_tags", "clock", "events"},
     {"engine"},
-    {"executor", "middleware", "nodes", "registry", "results"},
+    {"executor", "middleware", "nodes", "notes", "registry", "results"},
     {
         "adapter",
         "claims",

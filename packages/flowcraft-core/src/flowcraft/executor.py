@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import random
 import traceback
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -15,6 +16,7 @@ from flowcraft.blueprint import Node
 from flowcraft.checks import check_id
 from flowcraft.codec import Codec, JsonCodec
 from flowcraft.engine.draft import MISSING, Cell
+from flowcraft.engine.notes import Notes
 from flowcraft.errors import (
     FatalError,
     InvalidRequest,
@@ -26,6 +28,7 @@ from flowcraft.errors import (
 from flowcraft.middleware import Call, Middleware, compose
 from flowcraft.model import ErrorInfo
 from flowcraft.nodes import ClassNode, NodeContext, Result, Surroundings, VisitRequest, detached
+from flowcraft.notes import NoteTaker
 from flowcraft.ports import Clock
 from flowcraft.registry import NodeFunction, Registry
 
@@ -43,6 +46,7 @@ __all__ = [
 #: A retry that is due within so many seconds waits in process; a longer one becomes a durable timer.
 INLINE_DELAY = 0.5
 _MAX_TEXT = 8000
+_LOG = logging.getLogger("flowcraft.node")
 
 Hint = Callable[[str, Mapping[str, object]], None]
 #: The dependencies themselves, or a function that opens them as an async context manager.
@@ -66,6 +70,7 @@ class ExecutionOutcome:
     fatal: bool = False
     attempts: int = 1
     random: float = 0.5
+    notes: Notes | None = None
 
 
 @asynccontextmanager
@@ -104,7 +109,8 @@ def _storable(text: str) -> str:
 class Executor:
     """Executes visits with one set of functions, dependencies and middleware. Shared by all visits of a process.
 
-    ``to_cell`` makes the stored form of a value (bytes by default; an in-process run keeps plain data).
+    ``to_cell`` makes the stored form of a value (bytes by default; an in-process run keeps plain data); ``keep_logs``
+    is the least level of log records that outcomes bring along, or None.
     """
 
     def __init__(
@@ -117,9 +123,10 @@ class Executor:
         clock: Clock,
         to_cell: _ToCell | None = None,
         random_source: Callable[[], float] = random.random,
+        keep_logs: int | None = logging.INFO,
     ) -> None:
         self._registry = registry
-        self._surroundings = Surroundings(deps, codec)
+        self._surroundings = Surroundings(deps, codec, clock.time, keep_logs)
         self._middleware = tuple(middleware)
         self._codec = codec
         self._clock = clock
@@ -162,7 +169,8 @@ class Executor:
                     value, action = value.output, _action(value.action)
                 cell = self._to_cell(value)
                 writes = None if ctx.opened_context is None else self._cells(ctx.opened_context.writes)
-                return ExecutionOutcome(True, cell, action, writes, None, True, False, attempt)
+                done = ExecutionOutcome(True, cell, action, writes, None, True, False, attempt)
+                return done if request.notes is None else self._with_notes(done, request.notes)
             except asyncio.CancelledError as error:
                 if _cancelled_from_outside():
                     raise
@@ -174,7 +182,7 @@ class Executor:
                     raise opened.trouble from error
                 outcome = _failed(error, error, prepared.function, attempt)
             if not await self._again(request, outcome, attempt):
-                return outcome
+                return outcome if request.notes is None else self._with_notes(outcome, request.notes)
             attempt += 1
 
     async def _again(self, request: VisitRequest, outcome: ExecutionOutcome, attempt: int) -> bool:
@@ -191,6 +199,17 @@ class Executor:
         if delay:
             await self._clock.sleep(delay)
         return True
+
+    def _with_notes(self, outcome: ExecutionOutcome, notes: NoteTaker) -> ExecutionOutcome:
+        """The outcome, with what the visit said while it came to it."""
+        said = notes.close()
+        if said is not None:
+            value, count = said
+            try:
+                outcome.notes = self._to_cell(value), count
+            except SerializationError as error:  # an outcome does not fail for what was said about it
+                _LOG.warning("what node %r said cannot be kept: %s", value["node"], error)
+        return outcome
 
     def _cells(self, writes: Mapping[str, object]) -> Mapping[str, Cell]:
         return {key: value if value is MISSING else self._to_cell(value) for key, value in writes.items()}

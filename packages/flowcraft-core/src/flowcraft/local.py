@@ -18,6 +18,7 @@ from flowcraft.blueprint import Node
 from flowcraft.engine.draft import MISSING, Cell, Draft
 from flowcraft.engine.head import DRAINING, PARKED, RETRYING, Activation
 from flowcraft.engine.inputs import input_plan
+from flowcraft.engine.notes import keep_notes
 from flowcraft.engine.transition import (
     Cancel,
     Dropped,
@@ -223,6 +224,8 @@ class LocalRun:
         draft = self.draft
         if self._listeners:
             draft.now = self._clock.time()
+        if outcome is not None and outcome.notes is not None:
+            keep_notes(draft, outcome.notes)
         if outcome is not None and outcome.ok:
             apply_completed(draft, node, outcome.output, outcome.action, outcome.writes)
         elif outcome is None:

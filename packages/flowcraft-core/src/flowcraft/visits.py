@@ -284,10 +284,10 @@ class VisitRunner:
 
 def _event(visit: Visit, outcome: ExecutionOutcome) -> EngineEvent:
     if outcome.ok:
-        return Completed(visit, outcome.output, outcome.action, outcome.writes)
+        return Completed(visit, outcome.output, outcome.action, outcome.writes, outcome.notes)
     error = outcome.error or ErrorInfo("NodeFailed", "")
     told = ErrorInfo(_text(error.kind), _text(error.text), _text(error.trace))
-    return Failed(visit, told, outcome.retryable, outcome.fatal, outcome.attempts, outcome.random)
+    return Failed(visit, told, outcome.retryable, outcome.fatal, outcome.attempts, outcome.random, outcome.notes)
 
 
 def _text(text: str) -> str:

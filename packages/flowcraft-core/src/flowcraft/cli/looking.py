@@ -7,7 +7,7 @@ import dataclasses
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from flowcraft.adapter import Adapter
 from flowcraft.blueprint import Blueprint
@@ -21,6 +21,7 @@ from flowcraft.cli.targets import store_of
 from flowcraft.cli.timeline import Stretch, draw_timeline, stretches
 from flowcraft.errors import Misconfigured, RunNotFound
 from flowcraft.model import Event
+from flowcraft.notes import LogRecord, Progress
 from flowcraft.runstate import unpack_head
 
 __all__ = [
@@ -126,8 +127,11 @@ async def inspect_command(args: argparse.Namespace) -> int:
         blueprint = await stored_blueprint(adapter, args.run_id)
         events = await handle.history()
         visits = stretches(blueprint, events, time.time())
+        logs, progress = (await handle.logs(), await handle.progress()) if args.logs else ((), {})
         if args.json:
             told = {**view_data(args.run_id, view), "flow": blueprint.id, "visits": [v.to_dict() for v in visits]}
+            if args.logs:
+                told |= {"logs": logs, "progress": progress}
             print(to_json({**told, "events": [dataclasses.asdict(event) for event in events]}))
             return OK
         _print_summary(args.run_id, blueprint, view.status, events)
@@ -135,6 +139,7 @@ async def inspect_command(args: argparse.Namespace) -> int:
         for line in draw_timeline(visits, width=max(60, shutil.get_terminal_size().columns - 1), style=style):
             print(line)
         _print_rest(visits, style.more)
+        _print_notes(logs, progress)
         return OK
 
 
@@ -160,3 +165,16 @@ def _print_rest(visits: list[Stretch], more: str) -> None:
     for visit in visits:
         if visit.error:
             print(f"\n{visit.state}: {one_line(visit.node)}: {visit.error}")
+
+
+def _print_notes(logs: Sequence[LogRecord], progress: Mapping[str, Progress]) -> None:
+    if progress:
+        print()
+    for node, last in progress.items():
+        print(f"progress of {one_line(node)}: {last.share:.0%} {one_line(last.text)}".rstrip())
+    if logs:
+        print()
+    for record in logs:
+        tries = f", attempt {record.attempt}" if record.attempt > 1 else ""
+        where = f"{one_line(record.node_id)}" + (f" #{record.visit}" if record.visit > 1 else "") + tries
+        print(f"{moment(record.at)}  {record.level:<8}  {where}: {one_line(record.message)}")

@@ -198,7 +198,8 @@ def _reconcile(commands: _Commands) -> None:
 
 
 def _inspect(commands: _Commands) -> None:
-    _add(commands, "inspect", "show a run's timeline and errors", _run_id, _app, _json)
+    parser = _add(commands, "inspect", "show a run's timeline and errors", _run_id, _app, _json)
+    parser.add_argument("--logs", action="store_true", help="and what its nodes logged, and how far they said to be")
 
 
 def _deadletters(commands: _Commands) -> None:

@@ -85,6 +85,7 @@ class Head:
     * ``rounds``: visits of a scope's header in this opening.
     * ``fallbacks``: (ran, succeeded) of fallback nodes; ``ordinary``: how their own visit ended.
     * ``fired``: joins of the kind at least n that fired in an earlier visit of their scope.
+    * ``logged``: the number of the oldest notes that are kept, then how many records each notes since then hold.
     """
 
     states: bytearray
@@ -108,6 +109,7 @@ class Head:
     ordinary: dict[int, int] = field(default_factory=dict[int, int])
     fired: set[int] = field(default_factory=set[int])
     failures: list[Failure] = field(default_factory=list[Failure])
+    logged: list[int] = field(default_factory=list[int])
 
     @property
     def terminal(self) -> bool:
@@ -158,7 +160,7 @@ def encode_head(head: Head) -> bytes:
     sparse: list[tuple[str, object]] = [
         ("c", head.cause), ("v", head.visits), ("u", head.outputs), ("l", head.last), ("i", head.wins),
         ("m", head.mark_visits), ("r", head.rounds), ("f", head.fallbacks), ("y", head.ordinary),
-        ("g", sorted(head.fired)),
+        ("g", sorted(head.fired)), ("k", head.logged),
         ("x", [[f.node, f.visits] for f in head.failures]),
     ]  # fmt: skip
     header |= {name: value for name, value in sparse if value}
@@ -231,6 +233,7 @@ def _decode(data: bytes) -> Head:
             Failure(node, tuple((n, v) for n, v in visits))
             for node, visits in cast("list[tuple[int, list[tuple[int, int]]]]", header.get("x", []))
         ],
+        logged=[int(_number(count)) for count in cast("list[int]", header.get("k", []))],
     )
 
 

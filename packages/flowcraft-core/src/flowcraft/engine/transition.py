@@ -26,6 +26,7 @@ from flowcraft.engine.head import (
     Activation,
     Head,
 )
+from flowcraft.engine.notes import Notes, keep_notes
 from flowcraft.engine.outcomes import complete, drop, fail, propagate
 from flowcraft.graph import Graph
 from flowcraft.model import RUN_INPUT, ErrorInfo, RunStatus, ValueKey
@@ -57,6 +58,7 @@ class Completed:
     output: Cell
     action: str | None = None
     writes: Mapping[str, Cell] | None = None
+    notes: Notes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ class Failed:
     fatal: bool = False
     attempts: int = 0
     random: float = 0.5
+    notes: Notes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +170,8 @@ def apply(draft: Draft, event: EngineEvent) -> bool:
     elif not _current(head, event.visit):
         return False
     elif isinstance(event, Completed):
+        if event.notes is not None:
+            keep_notes(draft, event.notes)
         apply_completed(draft, event.visit.node, event.output, event.action, event.writes)
     else:
         return _apply_other(draft, event)
@@ -202,6 +207,8 @@ def apply_completed(
 def _apply_other(draft: Draft, event: Failed | Dropped | Parked) -> bool:
     node = event.visit.node
     if isinstance(event, Failed):
+        if event.notes is not None:
+            keep_notes(draft, event.notes)
         attempts = max(event.attempts, event.visit.attempt)
         fail(draft, node, event.error, retryable=event.retryable, fatal=event.fatal, attempts=attempts,
              random=event.random)  # fmt: skip
