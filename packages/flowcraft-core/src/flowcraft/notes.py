@@ -11,7 +11,7 @@ import logging
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final, TypedDict, cast
 
@@ -134,7 +134,7 @@ class VisitLog(logging.LoggerAdapter[logging.Logger]):
     """The stdlib logger of one attempt, which also keeps its records from ``least`` on with the ``taker``."""
 
     def __init__(
-        self, logger: logging.Logger, extra: dict[str, object], taker: NoteTaker | None, least: int, attempt: int
+        self, logger: logging.Logger, extra: Mapping[str, object], taker: NoteTaker | None, least: int, attempt: int
     ) -> None:
         super().__init__(logger, extra)
         self._taker = taker
