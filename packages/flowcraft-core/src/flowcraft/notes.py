@@ -84,7 +84,6 @@ class NoteTaker:
         self._bytes = 0
         self._dropped = 0
         self._progress: list[Any] = []
-        self._open = True
         self._lock = threading.Lock()
 
     def record(self, level: int, message: str, attempt: int) -> None:
@@ -93,8 +92,6 @@ class NoteTaker:
         row = [self._now(), logging.getLevelName(level), attempt, text]
         size = _ROW_BYTES + len(json.dumps(text))
         with self._lock:
-            if not self._open:
-                return
             self._rows.append(row)
             self._sizes.append(size)
             self._bytes += size
@@ -113,7 +110,6 @@ class NoteTaker:
         What is recorded later (by a thread that outlives its execution) is not kept.
         """
         with self._lock:
-            self._open = False
             if self._dropped:
                 if len(self._rows) == _MOST_RECORDS:
                     self._drop()
