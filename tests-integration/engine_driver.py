@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from flowcraft.blueprint import Blueprint
 from flowcraft.codec import JsonCodec
 from flowcraft.engine.draft import MISSING, Draft
-from flowcraft.engine.head import DRAINING, READY, RETRYING, SKIPPED_FAILED, Head, decode_head, encode_head
+from flowcraft.engine.head import DRAINING, READY, RETRYING, SKIPPED_FAILED, Head
+from flowcraft.engine.headbytes import decode_head, encode_head
 from flowcraft.engine.inputs import input_plan
 from flowcraft.engine.needs import needed_keys
 from flowcraft.engine.transition import (

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 from flowcraft.blueprint import Blueprint
 from flowcraft.engine.draft import Draft
-from flowcraft.engine.head import DRAINING, PARKED, READY, RETRYING, Head, decode_head, encode_head
+from flowcraft.engine.head import DRAINING, PARKED, READY, RETRYING, Head
+from flowcraft.engine.headbytes import decode_head, encode_head
 from flowcraft.engine.needs import needed_keys
 from flowcraft.engine.transition import (
     Cancel,
@@ -115,7 +116,7 @@ class CheckedRun(EngineRun):
         if head.terminal:
             assert head.wake_at is None
             return
-        wake = due_work(head, self.now)[0]
+        wake = due_work(head, self.now).wake
         assert wake is None or (head.wake_at is not None and head.wake_at <= wake), "the ticker would come too late"
 
     # ---- what a worker does

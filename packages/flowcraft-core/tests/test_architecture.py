@@ -21,11 +21,12 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / PACKAGE
 # A new module, or package of modules, gets its name in one of these lines. `flowcraft/__init__.py` is above them all.
 LEVELS = (
     {"errors", "checks", "blueprint", "blueprint_json", "model"},
-    {"ports", "graph", "scopes", "expressions", "codec", "_tags", "clock", "events"},
+    {"ports", "graph", "scopes", "expressions", "codec", "_tags", "clock", "constructs", "events"},
     {"engine"},
-    {"executor", "middleware", "nodes", "notes", "registry", "results"},
+    {"batchruns", "calls", "executor", "middleware", "nodes", "notes", "outcome", "registry", "results", "subflows"},
     {
         "adapter",
+        "children",
         "claims",
         "client",
         "committer",
@@ -43,7 +44,7 @@ LEVELS = (
         "worker",
         "writing",
     },
-    {"runtime", "local", "memory", "sqlite"},
+    {"runtime", "local", "localchildren", "locallanes", "localtasks", "memory", "sqlite", "stepping"},
     {"flow", "lint", "diagrams", "cli", "testing", "conformance"},
 )
 LEVEL_OF = {name: level for level, names in enumerate(LEVELS) for name in names}

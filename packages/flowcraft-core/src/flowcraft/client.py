@@ -7,10 +7,12 @@ import logging
 import random
 import secrets
 from collections.abc import Callable, Mapping
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, cast
 
 from flowcraft.blueprint import Blueprint, check_id
-from flowcraft.engine.draft import MISSING, Draft
+from flowcraft.codec import Codec
+from flowcraft.engine.draft import MISSING, Cell, Draft
 from flowcraft.engine.transition import fresh_head, seal, start
 from flowcraft.errors import AdapterError, InvalidRequest, RunConflict, UnknownOutcome
 from flowcraft.folding import fold_events, head_index, job_of
@@ -26,6 +28,17 @@ __all__ = ["Client"]
 
 _LOG = logging.getLogger("flowcraft.client")
 _CREATE_ATTEMPTS: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Parent:
+    """Whose subflow a run is."""
+
+    at: tuple[str, str, int] | None = None
+    depth: int = 0
+
+
+_NO_PARENT: Final = _Parent()
 
 
 class Client:
@@ -72,8 +85,23 @@ class Client:
             unworkable blueprint, or an unusable id. SerializationError: input or context cannot be stored. Unavailable:
             nothing was started. UnknownOutcome: the store does not say; repeat the call with the same id.
         """
-        graph = self._runtime.resolve(flow)
         chosen = check_id(run_id, "run id") if run_id is not None else secrets.token_hex(16)
+        return await self._start(self._runtime.resolve(flow), input, chosen, context, _NO_PARENT)
+
+    async def start_child(
+        self, blueprint_id: str, input: object, *, run_id: str, context: Mapping[str, object],
+        parent: tuple[str, str, int], depth: int,
+    ) -> RunHandle:  # fmt: skip
+        """Start the run of a subflow, or find it. ``parent`` is the run, node and item that waits for it.
+
+        Raises:
+            As `start_run`.
+        """
+        return await self._start(self._runtime.resolve(blueprint_id), input, run_id, context, _Parent(parent, depth))
+
+    async def _start(
+        self, graph: Graph, input: object, chosen: str, context: Mapping[str, object] | None, parent: _Parent
+    ) -> RunHandle:
         encode = self._runtime.codec.encode
         start_input = encode(input)
         keys = {check_id(key, "context key"): encode(value) for key, value in (context or {}).items()}
@@ -81,20 +109,30 @@ class Client:
         if graph.content_hash not in self._saved:
             await self._store.save_blueprint(graph.content_hash, graph.blueprint.to_json().encode())
             self._saved.add(graph.content_hash)
-        new = await self._plan(graph, chosen, fingerprint, start_input, keys)
+        new = await self._plan(graph, chosen, fingerprint, start_input, keys, parent)
         await self._create(new)
         return RunHandle(chosen, self._access)
 
     async def _plan(
-        self, graph: Graph, run_id: str, fingerprint: str, start_input: bytes, context: Mapping[str, bytes]
-    ) -> NewRun:
+        self, graph: Graph, run_id: str, fingerprint: str, start_input: bytes, context: Mapping[str, bytes],
+        parent: _Parent,
+    ) -> NewRun:  # fmt: skip
         time, rules = self._access.committer.time, self._access.committer.rules
         if time.stale:
             await time.sync()
         now, token = time.now(), self._mint()
         head = fresh_head(graph, now)
-        encode = self._runtime.codec.encode
-        draft = Draft(graph, head, read=lambda _: MISSING, decode=_never, encode=encode, record=True, times=rules.times)
+        head.parent, head.depth = parent.at, parent.depth
+        codec = self._runtime.codec
+        draft = Draft(
+            graph,
+            head,
+            read=lambda _: MISSING,
+            decode=_decoder(codec),
+            encode=codec.encode,
+            record=True,
+            times=rules.times,
+        )
         draft.begin(token, now)
         start(draft, start_input, context)
         effects = seal(draft)
@@ -143,6 +181,10 @@ class Client:
         except AdapterError as error:
             _LOG.warning("the start of a run could not be told: %s", error, extra={"run_id": new.run_id})
 
+    def encode(self, value: object) -> bytes:
+        """A value as it is stored. Raises SerializationError."""
+        return self._runtime.codec.encode(value)
+
     def handle(self, run_id: str) -> RunHandle:
         """The handle of a run that may or may not exist; nothing is asked."""
         return RunHandle(check_id(run_id, "run id"), self._access)
@@ -184,5 +226,5 @@ def _fingerprint(content_hash: str, start_input: bytes, context: Mapping[str, by
     return digest.hexdigest()
 
 
-def _never(_: object) -> object:
-    raise AssertionError("nothing is decided by values at the start of a run")
+def _decoder(codec: Codec) -> Callable[[Cell], object]:
+    return lambda cell: codec.decode(cast("bytes", cell))

@@ -11,6 +11,7 @@ from flowcraft.blueprint import Node
 from flowcraft.engine.draft import Cell, Times
 from flowcraft.engine.head import Activation, Head
 from flowcraft.engine.inputs import InputPlan
+from flowcraft.engine.slots import item_of, node_of
 from flowcraft.engine.transition import Effects, EngineEvent, Visit, apply, due_work, run_status, seal
 from flowcraft.errors import PayloadTooLarge
 from flowcraft.graph import Graph
@@ -20,7 +21,7 @@ from flowcraft.runstate import RunState, pack_head
 
 __all__ = [
     "Applied", "EventSource", "Fold", "Gone", "Keeper", "Kept", "Result", "Rules", "Stale", "Submission", "Unread",
-    "change_size", "fold", "fold_events", "head_index", "job_of", "visit_of",
+    "change_size", "definition_of", "fold", "fold_events", "head_index", "job_of", "visit_of",
 ]  # fmt: skip
 
 #: Decides what to do when it sees the head that is really committed on; asked again after a conflict.
@@ -53,6 +54,8 @@ class Kept:
     runs: int
     plan: InputPlan
     values: Mapping[ValueKey, bytes]
+    depth: int = 0
+    size: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +127,17 @@ def visit_of(node: int, activation: Activation) -> Visit:
     return Visit(node, activation.nonce, activation.visit, activation.attempt)
 
 
-def job_of(graph: Graph, run_id: str, node: int, activation: Activation, queue_name: str) -> Job:
+def definition_of(graph: Graph, slot: int, activation: Activation) -> Node:
+    """The node whose function an active slot executes."""
+    return graph.nodes[node_of(slot) if activation.runs < 0 else activation.runs]
+
+
+def job_of(graph: Graph, run_id: str, slot: int, activation: Activation, queue_name: str) -> Job:
     """The doorbell for an activation. ``queue_name`` is the queue of nodes that name none."""
-    definition = graph.nodes[node if activation.runs < 0 else activation.runs]
+    definition = definition_of(graph, slot, activation)
     return Job(
-        run_id, graph.ids[node], activation.visit, activation.attempt, activation.nonce,
-        definition.queue or queue_name, definition.priority, activation.resend,
+        run_id, graph.ids[node_of(slot)], activation.visit, activation.attempt, activation.nonce,
+        definition.queue or queue_name, definition.priority, activation.resend, item_of(slot),
     )  # fmt: skip
 
 
@@ -185,7 +193,7 @@ def fold(
     head = draft.head
     if head.wake_at is not None and head.wake_at <= now:
         # The engine only ever moves it forward; one that has passed would wake the ticker after every commit.
-        head.wake_at = due_work(head, now, rules.times)[0]
+        head.wake_at = due_work(head, now, rules.times).wake
     jobs = _share_out(state, submissions, effects, rules)
     change = Change(
         run_id=state.run_id,
@@ -222,7 +230,7 @@ def _share_out(state: RunState, submissions: list[Submission], effects: Effects,
             continue
         for node, job in ready.items():
             activation = state.draft.head.active[node]
-            definition = graph.nodes[node if activation.runs < 0 else activation.runs]
+            definition = definition_of(graph, node, activation)
             if job.resend == 0 and keeper.wants(job, definition):
                 submission.kept = (job, node)
                 del ready[node]

@@ -14,7 +14,7 @@ from flowcraft.errors import AdapterError, FlowcraftError, Misconfigured
 from flowcraft.folding import Kept
 from flowcraft.model import Job
 from flowcraft.ports import Clock, Delivery
-from flowcraft.runstate import RunState
+from flowcraft.runstate import RunState, slot_of
 from flowcraft.visits import Slot, VisitRunner, Work, end_delivery
 
 __all__ = ["Intake"]
@@ -127,7 +127,7 @@ class Intake:
         if state is not None and standing == READY:
             self._execute(delivery, state)
         elif state is not None and standing == DRAINING:
-            node = state.graph.index[job.node]
+            node = slot_of(state.graph, job.node, job.item)
             self._occupy(delivery, lambda slot, runner: runner.drop(slot, node))
         else:
             self._claims.forget([job.claim_key])
@@ -194,7 +194,7 @@ _Loaded = RunState | BaseException | None
 def _standing(job: Job, state: RunState) -> int | None:
     """The state of the node if the job's activation is its current one, or None."""
     head = state.committed()
-    node = state.graph.index.get(job.node, -1)
+    node = slot_of(state.graph, job.node, job.item)
     activation = head.active.get(node)
     if activation is None or (activation.nonce, activation.visit, activation.attempt) != (
         job.nonce,
@@ -202,4 +202,5 @@ def _standing(job: Job, state: RunState) -> int | None:
         job.attempt,
     ):
         return None
-    return head.states[node]
+    standing = head.state(node)
+    return None if head.paused and standing == READY else standing  # it is sent again when the run goes on

@@ -42,9 +42,10 @@ NodeState = Literal[
 ]  # fmt: skip
 
 #: ``context``: the user's keys (visit 0) · ``output``: by node and visit · ``input``: what an edge's transform made, by
-#: edge and visit of its source · ``error``: why a visit failed · ``item``, ``signal``: of batches and waits ·
-#: ``log``: what nodes said while they ran, numbered through the run (no name).
-Space = Literal["context", "output", "input", "error", "item", "signal", "log"]
+#: edge and visit of its source · ``error``: why a visit failed · ``item``, ``result``: what a batch works on, and what
+#: came of it · ``signal``: what came for a wait that has not begun · ``log``: what nodes said while they ran, numbered
+#: through the run (no name).
+Space = Literal["context", "output", "input", "error", "item", "result", "signal", "log"]
 
 
 class ValueKey(NamedTuple):
@@ -87,7 +88,7 @@ class Job:
     """A doorbell: "this visit may be READY". Ids only, no authority; the head decides.
 
     ``nonce`` is of the commit that made the visit READY; (nonce, node, visit, attempt) is the activation. ``resend``
-    counts how often the ticker has sent it again.
+    counts how often the ticker has sent it again. ``item`` is the number of an item visit of a batch, or -1.
     """
 
     run_id: str
@@ -98,10 +99,14 @@ class Job:
     queue: str = ""
     priority: int = 0
     resend: int = 0
+    item: int = -1
 
     def to_bytes(self) -> bytes:
         """The message body: JSON text, well below 2 KB (ids are at most 200 bytes)."""
-        row = [1, self.run_id, self.node, self.visit, self.attempt, self.nonce, self.queue, self.priority, self.resend]
+        row = [
+            1, self.run_id, self.node, self.visit, self.attempt, self.nonce, self.queue, self.priority, self.resend,
+            self.item,
+        ]  # fmt: skip
         return json.dumps(row, separators=(",", ":")).encode()
 
     @staticmethod
@@ -113,19 +118,20 @@ class Job:
         """
         try:
             row = json.loads(data)
-            version, run_id, node, visit, attempt, nonce, queue, priority, resend = row
+            version, run_id, node, visit, attempt, nonce, queue, priority, resend, item = row
         except (ValueError, TypeError, RecursionError) as error:
             raise SerializationError(f"not a job message: {data[:80]!r}") from error
         texts = (run_id, node, nonce, queue)
-        numbers = (visit, attempt, priority, resend)
+        numbers = (visit, attempt, priority, resend, item)
         if version != 1 or not all(type(x) is str for x in texts) or not all(type(x) is int for x in numbers):
             raise SerializationError(f"not a job message of version 1: {data[:80]!r}")
-        return Job(run_id, node, visit, attempt, nonce, queue, priority, resend)
+        return Job(run_id, node, visit, attempt, nonce, queue, priority, resend, item)
 
     @property
     def claim_key(self) -> str:
         """The name of the lease on this activation: whoever holds it works on it."""
-        return f"{self.run_id}\x1f{self.node}\x1f{self.visit}\x1f{self.attempt}\x1f{self.nonce}"
+        node = self.node if self.item < 0 else f"{self.node}\x1f{self.item}"
+        return f"{self.run_id}\x1f{node}\x1f{self.visit}\x1f{self.attempt}\x1f{self.nonce}"
 
 
 @dataclass(frozen=True, slots=True)

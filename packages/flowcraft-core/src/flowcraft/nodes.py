@@ -126,7 +126,11 @@ def _context_key(key: object) -> str:
 
 @dataclass(slots=True)
 class VisitRequest:
-    """One visit to execute. ``node`` is the node whose function runs; ``input`` and context values are decoded data."""
+    """One visit to execute. ``node`` is the node whose function runs; ``input`` and context values are decoded data.
+
+    ``item`` is the number of the first item that the visit is about, in a batch; ``size`` > 1: ``input`` is a list of
+    up to so many items.
+    """
 
     run_id: str
     node: Node
@@ -135,6 +139,8 @@ class VisitRequest:
     input: Any
     read_context: ReadContext
     hint: Callable[[str, Mapping[str, object]], None] | None = None
+    item: int = -1
+    size: int = 1
     #: What the visit has said so far; None: nothing.
     notes: NoteTaker | None = None
 
@@ -233,8 +239,14 @@ class NodeContext(Generic[InT, DepsT]):
 
     @property
     def idempotency_key(self) -> str:
-        """``run/node/visit``: the same for every attempt and every accidental repetition of this visit."""
-        return f"{self.run_id}/{self.node_id}/{self.visit}"
+        """``run/node/visit``, in a batch with ``/item``: the same for every attempt and repetition of this visit."""
+        item = "" if self._request.item < 0 else f"/{self._request.item}"
+        return f"{self.run_id}/{self.node_id}/{self.visit}{item}"
+
+    @property
+    def item(self) -> int | None:
+        """In a batch: the number of the item, from 0."""
+        return None if self._request.item < 0 else self._request.item
 
     @property
     def log(self) -> logging.LoggerAdapter[logging.Logger]:

@@ -94,5 +94,5 @@ def _ready(graph: Graph, run_id: str, head: Head, before: float) -> dict[str, in
     return {
         job_of(graph, run_id, node, activation, "").claim_key: node
         for node, activation in head.active.items()
-        if head.states[node] == READY and activation.at <= before
+        if head.state(node) == READY and not head.paused and activation.at <= before
     }

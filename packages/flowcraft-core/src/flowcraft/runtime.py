@@ -9,21 +9,21 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mappin
 from contextlib import asynccontextmanager
 from typing import Literal, get_args, get_origin
 
-from flowcraft.blueprint import Blueprint
+from flowcraft.blueprint import Blueprint, Node
 from flowcraft.checks import requested_id, told
 from flowcraft.clock import SystemClock
 from flowcraft.codec import JsonCodec
-from flowcraft.engine.draft import MISSING, Cell
-from flowcraft.engine.view import run_view
+from flowcraft.constructs import BUILT_IN, ORDINARY, SUBFLOW, kind_of
+from flowcraft.engine.draft import Cell
 from flowcraft.errors import DefinitionError, InvalidRequest
 from flowcraft.executor import Dependencies, Executor, open_dependencies
 from flowcraft.graph import Graph, compile_graph
-from flowcraft.local import Listener, LocalRun
+from flowcraft.local import Listener, LocalRun, Surroundings
 from flowcraft.middleware import Middleware
 from flowcraft.notes import log_level
 from flowcraft.ports import Clock
 from flowcraft.registry import Definition, Implementation, NodeFunction, Registry
-from flowcraft.results import RunResult, build_result
+from flowcraft.results import RunResult
 
 __all__ = ["FlowRuntime"]
 
@@ -161,6 +161,7 @@ class FlowRuntime:
                 clock=self.clock,
                 to_cell=to_cell,
                 keep_logs=self._keep_logs,
+                knows=lambda blueprint_id: blueprint_id in self._ids,
             )
 
     def snapshot(self, value: object) -> object:
@@ -200,20 +201,17 @@ class FlowRuntime:
         start_input = self.snapshot(input)
         keys = {requested_id(key, "context key"): self.snapshot(value) for key, value in (context or {}).items()}
         async with self.open_executor(self.snapshot) as executor:
-            run = LocalRun(
-                graph,
-                executor,
-                run_id=chosen,
-                clock=self.clock,
-                concurrency=limit,
-                listeners=self.listeners,
-                to_cell=self.snapshot,
+            around = Surroundings(
+                executor, self.clock, limit, self.snapshot, self.resolve, self.names_of, self.listeners
             )
+            run = LocalRun(graph, chosen, around)
             await run.run(start_input, keys)
-        shared = {key.name: value for key, value in run.values.items() if key.space == "context"}
-        view = run_view(graph, run.draft.head)
-        said = [value for key, value in run.values.items() if key.space == "log"] if view.logged else []
-        return build_result(chosen, view, lambda key: run.values.get(key, MISSING), shared, self.names_of(graph), said)
+        return run.result()
+
+    def _has(self, node: Node) -> bool:
+        if kind_of(node) != ORDINARY or self.registry.find(node.uses) is not None:
+            return True
+        return str(node.params.get("blueprintId")) in self._ids if node.uses == SUBFLOW else node.uses in BUILT_IN
 
     def check_functions(self, graph: Graph) -> None:
         """Make sure that every node of a blueprint can be executed here.
@@ -223,7 +221,7 @@ class FlowRuntime:
         """
         if graph.content_hash in self._checked:
             return
-        missing = [node for node in graph.nodes if self.registry.find(node.uses) is None]
+        missing = [node for node in graph.nodes if not self._has(node)]
         if missing:
             told = ", ".join(f"{node.id!r} uses {node.uses!r}" for node in missing[:5])
             raise DefinitionError(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 
 from flowcraft.engine.draft import Cell, Draft, output_key
-from flowcraft.engine.ending import fail_fast, fallback_state, stopped_state
+from flowcraft.engine.ending import fallback_state, stopped_state
 from flowcraft.engine.head import (
     CANCELLED,
     COMPLETED,
@@ -24,32 +23,11 @@ from flowcraft.engine.head import (
     Activation,
     Failure,
 )
-from flowcraft.engine.joins import give_up_losers, resolve
-from flowcraft.engine.rounds import end_visit
 from flowcraft.engine.routes import Route, plan_route, replaced_keys, take_route
 from flowcraft.errors import ConditionError
 from flowcraft.model import ErrorInfo, ValueKey
 
-__all__ = ["complete", "drop", "fail", "propagate"]
-
-
-def propagate(draft: Draft) -> None:
-    """Decide all that follows from the marks and settlements so far, until nothing is left to decide."""
-    work: deque[int] = draft.work
-    while True:
-        if work:
-            resolve(draft, work.popleft())
-        elif draft.finals:
-            _finish_fallback(draft, draft.finals.pop())
-        elif draft.fired:
-            give_up_losers(draft)
-        elif draft.failed:
-            fail_fast(draft)
-        elif draft.ended:
-            draft.ended.sort(key=lambda s: draft.graph.scopes[s].depth)
-            end_visit(draft, draft.ended.pop())
-        else:
-            return
+__all__ = ["complete", "drop", "fail", "finish_fallback", "try_again"]
 
 
 def complete(draft: Draft, node: int, output: Cell, action: str | None) -> None:
@@ -64,6 +42,7 @@ def complete(draft: Draft, node: int, output: Cell, action: str | None) -> None:
     for other, visit in done:
         _store_output(draft, other, visit, output)
     draft.note("node:completed", node, activation.visit, activation.attempt, action=action, by=graph.ids[function])
+    _remember(draft, done)
     if head.phase != "running":
         head.states[node] = COMPLETED
         _count(draft, done, succeeded=True)
@@ -117,6 +96,15 @@ def _complete_simply(draft: Draft, node: int, activation: Activation, output: Ce
                 work.append(target)
 
 
+def _remember(draft: Draft, done: Sequence[tuple[int, int]]) -> None:
+    """What a rollback would have to undo; one that is under way undoes it, too."""
+    for pair in done:
+        if draft.graph.compensation[pair[0]] >= 0:
+            draft.head.done.append(pair)
+            if draft.head.phase == "undoing":
+                draft.head.undo.append(pair)
+
+
 def _count(draft: Draft, visits: Sequence[tuple[int, int]], *, succeeded: bool) -> None:
     """Remember of fallback nodes that they ran, and whether any of their visits succeeded."""
     fallbacks = draft.head.fallbacks
@@ -132,7 +120,7 @@ def _store_output(draft: Draft, node: int, visit: int, output: Cell) -> None:
     graph, head = draft.graph, draft.head
     if graph.repeats[node]:
         previous = head.outputs.get(node, 0)
-        if previous and previous != visit:
+        if previous and previous != visit and graph.compensation[node] < 0:
             for key in replaced_keys(graph, head, node, previous):
                 draft.erase(key)
         head.outputs[node] = visit
@@ -172,7 +160,7 @@ def fail(
     retry = graph.nodes[function].retry
     going_on = head.phase == "running" and head.states[node] != DRAINING
     if going_on and retryable and not fatal and attempts < retry.attempts:
-        _retry(draft, node, activation, attempts, error, retry.delay_after(attempts, random))
+        try_again(draft, node, activation, attempts, error, retry.delay_after(attempts, random))
         return
     draft.write(ValueKey("error", graph.ids[function], activation.visit), draft.encode(error.to_dict()))
     done = (*activation.before, (function, activation.visit))
@@ -188,7 +176,8 @@ def fail(
     _fail_for_good(draft, node, done, error)
 
 
-def _retry(draft: Draft, node: int, old: Activation, attempts: int, error: ErrorInfo, delay: float) -> None:
+def try_again(draft: Draft, node: int, old: Activation, attempts: int, error: ErrorInfo, delay: float) -> None:
+    """The attempt number ``attempts`` failed; the next one follows after ``delay`` seconds."""
     due = draft.now + delay
     again = Activation(draft.nonce, draft.now, old.visit, attempts + 1, 0, due, old.runs, old.before)
     draft.note("node:retrying", node, old.visit, attempts, error=str(error), due=due)
@@ -233,7 +222,7 @@ def drop(draft: Draft, node: int) -> None:
     draft.send(node, DEAD)
 
 
-def _finish_fallback(draft: Draft, node: int) -> None:
+def finish_fallback(draft: Draft, node: int) -> None:
     """Mark the rest of a fallback's edges once nothing can choose them any more."""
     graph, head = draft.graph, draft.head
     if head.states[node] != OPEN or any(head.states[n] not in SETTLED for n in graph.namers[node]):
