@@ -45,7 +45,7 @@ LEVELS = (
         "writing",
     },
     {"runtime", "local", "localchildren", "locallanes", "localtasks", "memory", "sqlite", "stepping"},
-    {"flow", "lint", "diagrams", "cli", "testing", "conformance"},
+    {"flow", "steps", "lint", "diagrams", "cli", "testing", "conformance"},
 )
 LEVEL_OF = {name: level for level, names in enumerate(LEVELS) for name in names}
 TOP = len(LEVELS)  # flowcraft itself, and flowcraft.__main__

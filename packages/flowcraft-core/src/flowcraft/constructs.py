@@ -13,18 +13,18 @@ from flowcraft.errors import DefinitionError
 from flowcraft.scopes import LOOP_CONTROLLER
 
 __all__ = [
-    "BUILT_IN", "GATHER", "ITEMS", "LOOP", "ORDINARY", "SCATTER", "SLEEP", "SUBFLOW", "TIMEOUT", "WAIT", "WEBHOOK",
-    "WINDOW", "BatchPlan", "duration", "expand", "kind_of", "timer_of",
+    "BUILT_IN", "GATHER", "ITEMS", "LOOP", "ORDINARY", "SCATTER", "SLEEP", "SLEEP_USES", "SUBFLOW",
+    "TIMEOUT", "WAIT", "WAIT_USES", "WEBHOOK", "WINDOW", "BatchPlan", "duration", "expand", "kind_of", "timer_of",
 ]  # fmt: skip
 
-_SLEEP: Final = "sleep"
-_WAIT: Final = "wait"
+SLEEP_USES: Final = "sleep"
+WAIT_USES: Final = "wait"
 WEBHOOK: Final = "webhook"
 SUBFLOW: Final = "subflow"
 SCATTER: Final = "batch-scatter"
 GATHER: Final = "batch-gather"
 #: ``uses`` of all of them.
-BUILT_IN: Final = frozenset({_SLEEP, _WAIT, WEBHOOK, SUBFLOW, SCATTER, GATHER, LOOP_CONTROLLER})
+BUILT_IN: Final = frozenset({SLEEP_USES, WAIT_USES, WEBHOOK, SUBFLOW, SCATTER, GATHER, LOOP_CONTROLLER})
 
 #: What the engine does itself, in place of a function: decide a loop, sleep, wait for a signal, spread the items of a
 #: batch.
@@ -67,7 +67,7 @@ def kind_of(node: Node) -> int:
     """What the engine does itself for this node."""
     if node.uses == LOOP_CONTROLLER:
         return LOOP if node.params.get("condition") is not None else ORDINARY
-    return {_SLEEP: SLEEP, _WAIT: WAIT}.get(node.uses, ORDINARY)
+    return {SLEEP_USES: SLEEP, WAIT_USES: WAIT}.get(node.uses, ORDINARY)
 
 
 def timer_of(node: Node) -> float | None:

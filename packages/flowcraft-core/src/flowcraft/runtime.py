@@ -88,6 +88,13 @@ class FlowRuntime:
         graph = self.register(flow.blueprint)
         self._name(graph)
         self._definitions[graph.blueprint.id] = flow
+        self._add_subflows(flow)
+
+    def _add_subflows(self, flow: Definition) -> None:
+        """The flows that it runs as steps, and theirs."""
+        for child in getattr(flow, "subflows", ()):
+            if self._definitions.get(child.blueprint.id) is not child:
+                self._add_flow(child)
 
     def _name(self, graph: Graph) -> None:
         known = self._ids.setdefault(graph.blueprint.id, graph)
@@ -139,6 +146,7 @@ class FlowRuntime:
         if graph is None or graph.blueprint is not flow.blueprint:
             registry, compiled = self.registry.merged(flow.functions), self.register(flow.blueprint)
             self.registry, self._ids[flow.blueprint.id], self._definitions[flow.blueprint.id] = registry, compiled, flow
+            self._add_subflows(flow)
             for function in flow.functions.values():
                 self._register_types(function)
             graph = self._ids[flow.blueprint.id]
