@@ -9,7 +9,7 @@ import pytest
 
 from flowcraft.adapter import Adapter
 from flowcraft.deadletters import DeadLetters, record_poisoned
-from flowcraft.errors import DeadLetterNotFound, InvalidRequest, NotReplayable, Unavailable
+from flowcraft.errors import DeadLetterNotFound, InvalidRequest, NotReplayable, RunNotFound, Unavailable
 from flowcraft.memory import MemoryBackend
 from flowcraft.model import Job
 from flowcraft.runtime import FlowRuntime
@@ -43,6 +43,10 @@ async def adapter(backend: Backend, clock: VirtualClock) -> AsyncIterator[Adapte
 
 def job(run_id: str, node: str = "node") -> Job:
     return Job(run_id, node, 2, 3, "nonce", "q", 1)
+
+
+async def nobody(run_id: str, node: str) -> None:
+    raise AssertionError(f"nothing of {run_id} {node} is to be retried")
 
 
 async def reject(backend: Backend, sent: Job | bytes, *, queue: str = "q") -> None:
@@ -141,7 +145,7 @@ async def test_what_the_broker_does_not_take_stays(adapter: Adapter, backend: Ba
             return jobs
 
     await reject(backend, job("run"))
-    letters = DeadLetters(Unconfirming(), backend.store)  # type: ignore[arg-type] # a transparent proxy
+    letters = DeadLetters(Unconfirming(), backend.store, nobody)  # type: ignore[arg-type] # a transparent proxy
     (letter,) = (await letters.list()).items
     with pytest.raises(Unavailable, match="did not confirm"):
         await letters.replay(letter.id)
@@ -151,7 +155,7 @@ async def test_what_the_broker_does_not_take_stays(adapter: Adapter, backend: Ba
 async def test_a_poisoned_visit_is_replayed_by_retrying_its_node(backend: Backend, adapter: Adapter) -> None:
     await record_poisoned(backend.store, job("run", "b"), 5, "deaths")
     (letter,) = (await adapter.dead_letters.list()).items
-    with pytest.raises(NotReplayable, match="node 'b' of run 'run'"):
+    with pytest.raises(RunNotFound, match="there is no run 'run'"):
         await adapter.dead_letters.replay(letter.id)
     asked: list[tuple[str, str]] = []
 

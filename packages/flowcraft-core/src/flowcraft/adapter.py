@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -12,7 +13,7 @@ from flowcraft.blueprint import Blueprint, Node
 from flowcraft.children import Children
 from flowcraft.client import Client
 from flowcraft.committer import Committer
-from flowcraft.deadletters import DeadLetters
+from flowcraft.deadletters import DeadLetters, retry_failed
 from flowcraft.engine.draft import Times
 from flowcraft.errors import InvalidRequest
 from flowcraft.folding import Rules
@@ -276,8 +277,7 @@ class Adapter:
     @property
     def dead_letters(self) -> DeadLetters:
         """What was given up: messages and poisoned visits; see `flowcraft.deadletters.DeadLetters`."""
-        self._ready()
-        return DeadLetters(self.queue, self.store)
+        return DeadLetters(self.queue, self.store, partial(retry_failed, self._ready()[0]))
 
     def _ready(self) -> tuple[Committer, Client]:
         if self._committer is None or self._client is None:

@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from flowcraft.errors import DeadLetterNotFound, InvalidRequest, NotReplayable, Unavailable
+from flowcraft.committer import Committer
+from flowcraft.engine.commands import failed_nodes
+from flowcraft.engine.events import Retry
+from flowcraft.engine.head import Head
+from flowcraft.errors import DeadLetterNotFound, InvalidRequest, NotReplayable, RunNotFound, Unavailable
+from flowcraft.folding import Applied, Gone
+from flowcraft.graph import Graph
 from flowcraft.model import DeadLetter, Index, Job, NewRun, Page
 from flowcraft.ports import JobQueue, RunStore
 
-__all__ = ["DeadLetters", "RetryNode", "record_poisoned"]
+__all__ = ["DeadLetters", "RetryNode", "record_poisoned", "retry_failed"]
 
 #: Runs a failed node again: gets the run and the node. What it raises is told to whoever replays.
 RetryNode = Callable[[str, str], Awaitable[object]]
@@ -50,10 +56,30 @@ async def record_poisoned(store: RunStore, job: Job, deaths: int, reason: str) -
     await store.create(new)
 
 
-class DeadLetters:
-    """The dead letters of one queue and one run store. ``retry_node``: how a poisoned visit is replayed, if at all."""
+async def retry_failed(committer: Committer, run_id: str, node_id: str) -> None:
+    """Start a node again that made its run fail. What the run says when this is committed decides.
 
-    def __init__(self, queue: JobQueue, store: RunStore, retry_node: RetryNode | None = None) -> None:
+    Raises:
+        RunNotFound: there is no such run. NotReplayable: it has not ended as failed, or not because of this node.
+    """
+
+    def retry(graph: Graph, head: Head, _: float) -> Sequence[Retry]:
+        node = graph.index.get(node_id, -1)
+        return [Retry((node,))] if head.phase == "failed" and node in failed_nodes(graph, head) else []
+
+    result = await committer.submit(run_id, retry)
+    if isinstance(result, Gone):
+        raise RunNotFound(f"there is no run {run_id!r}")
+    if not isinstance(result, Applied):
+        raise NotReplayable(
+            f"run {run_id!r} has not ended as failed because of node {node_id!r}: there is nothing to retry (now)"
+        )
+
+
+class DeadLetters:
+    """The dead letters of one queue and one run store. ``retry_node``: how a poisoned visit is replayed."""
+
+    def __init__(self, queue: JobQueue, store: RunStore, retry_node: RetryNode) -> None:
         self._queue = queue
         self._store = store
         self._retry_node = retry_node
@@ -106,7 +132,8 @@ class DeadLetters:
 
         Raises:
             DeadLetterNotFound: there is none with this id. NotReplayable: this version cannot decode the message
-            either; or nodes cannot be retried here. Unavailable: the broker did not take the message.
+            either; or the run of a poisoned visit has not ended as failed because of its node, which is also so when
+            it was retried before. RunNotFound: that run is gone. Unavailable: the broker did not take the message.
         """
         letter = await self.get(letter_id)
         job = letter.job
@@ -115,9 +142,6 @@ class DeadLetters:
         if letter.kind == "message":
             if await self._queue.publish([replace(job, queue=letter.queue or job.queue)]):
                 raise Unavailable(f"the broker did not confirm the message of dead letter {letter_id!r}; it stays")
-        elif self._retry_node is None:
-            text = f"dead letter {letter_id!r}: node {job.node!r} of run {job.run_id!r} failed for good; retry the node"
-            raise NotReplayable(text)
         else:
             await self._retry_node(job.run_id, job.node)
         await self.delete(letter_id)

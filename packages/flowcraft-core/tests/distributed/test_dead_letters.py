@@ -6,7 +6,10 @@ import logging
 
 import pytest
 
-from flowcraft.errors import Unavailable
+from flowcraft.blueprint import Node
+from flowcraft.deadletters import record_poisoned
+from flowcraft.errors import NotReplayable, Unavailable
+from flowcraft.model import Job
 
 from .conftest import MakeWorld
 from .world import Process, World, blueprint, chain
@@ -58,6 +61,48 @@ async def test_a_visit_is_not_begun_again_because_its_letter_could_not_be_writte
     assert refused == 3
     assert world.executions(node="b") == 5, "nobody was killed once more"
     assert len((await world.finish(process.adapter.dead_letters.list())).items) == 1
+
+
+async def test_a_poisoned_visit_is_replayed_in_its_run(make_world: MakeWorld) -> None:
+    """Once whatever killed its workers is mended, only it and what follows from it is executed."""
+    flow = blueprint("poison", {"a": "value", "b": "killer", "c": "value"}, ["a>b", "b>c"])
+    world = make_world(blueprints=[flow])
+    process = await poisoned(world)
+    letters = process.adapter.dead_letters
+    assert (await world.finish(process.adapter.result("run"), within=3600)).status == "failed"
+    (letter,) = (await world.finish(letters.list())).items
+    world.behaviours["killer"] = world.behaviours["value"]
+    assert await world.finish(letters.replay(letter.id)) == letter
+    assert (await world.finish(process.adapter.result("run"))).status == "completed"
+    assert [world.executions(node=node) for node in "abc"] == [1, 6, 1]
+    assert (await world.finish(letters.list())).items == ()
+
+
+@pytest.mark.parametrize(
+    ("node", "told"), [("b", "running"), ("b", "completed"), ("b", "cancelled"), ("a", "failed"), ("gone", "failed")]
+)
+async def test_what_did_not_make_its_run_fail_is_not_retried(make_world: MakeWorld, node: str, told: str) -> None:
+    uses = {"running": "slow", "completed": "value", "cancelled": "fail", "failed": "fail"}[told]
+    other = Node("other", "slow", {"seconds": 10.0})
+    flow = blueprint("b", {"a": "value", "b": Node("b", uses, {"seconds": 50.0}), "other": other}, ["a>b"])
+    world = make_world(blueprints=[flow])
+    process = await world.process().start()
+    await world.finish(process.adapter.start_run(world.blueprints[0], run_id="run"))
+    await world.until(lambda: world.executions() == 3)
+    if told == "cancelled":
+        await world.pass_time(2)
+        await world.finish(process.adapter.cancel("run"))
+    if told != "running":
+        await world.finish(process.adapter.result("run"))
+    assert await world.finish(process.adapter.status("run")) == told
+    await record_poisoned(world.store, Job("run", node, 1, 1, "nonce", "q"), 5, "deaths")
+    letters = process.adapter.dead_letters
+    (letter,) = (await world.finish(letters.list())).items
+    with pytest.raises(NotReplayable, match=f"because of node '{node}'"):
+        await world.finish(letters.replay(letter.id))
+    assert (await world.finish(letters.list())).items == (letter,), "it stays"
+    assert (await world.finish(process.adapter.result("run"))).status == (told if told != "running" else "completed")
+    assert world.executions() == 3, "nothing was executed again"
 
 
 async def test_a_replayed_message_of_a_settled_visit_repeats_nothing(make_world: MakeWorld) -> None:
