@@ -16,6 +16,7 @@ from flowcraft import FlowRuntime, JsonCodec, Node, NodeContext, Retry, RunResul
 from flowcraft.adapter import Adapter
 from flowcraft.blueprint import Blueprint, Edge
 from flowcraft.engine import notes as engine_notes
+from flowcraft.engine.events import Rollback
 from flowcraft.errors import InvalidRequest, RunNotFound
 from flowcraft.memory import MemoryBackend
 from flowcraft.notes import LogRecord, NoteTaker, Progress
@@ -143,6 +144,84 @@ async def test_each_visit_of_a_loop_has_its_own(stored: Stored) -> None:
     blueprint = Blueprint("b", (Node("a", "count"),), (Edge("a", "a", condition="result.output < 4"),))
     _, logs, _ = await stored(blueprint, {"count": count})
     assert texts(logs) == [f"a#{n}.1 INFO round {n}" for n in range(1, 5)]
+
+
+def batch(**params: Any) -> Blueprint:
+    """Five items; the third fails once."""
+    params |= {"gatherNodeId": "all", "workerUsesKey": "item"}
+    retry = Retry(attempts=2, delay=0.01, jitter=0.0)
+    nodes = (
+        Node("list", "list"),
+        Node("each_scatter", "batch-scatter", params, retry=retry),
+        Node("all", "batch-gather"),
+    )
+    return Blueprint("b", nodes, (Edge("list", "each_scatter"), Edge("each_scatter", "all")))
+
+
+async def five(ctx: Ctx) -> list[int]:
+    return [0, 1, 2, 3, 4]
+
+
+async def one(ctx: Ctx) -> int:
+    ctx.log.info("item %s", ctx.input)
+    ctx.progress((ctx.input + 1) / 5)
+    if ctx.input == 2 and ctx.attempt == 1:
+        raise ValueError("once")
+    return int(ctx.input)
+
+
+ITEMS = ["each#1.1 INFO item 0", "each#1.1 INFO item 1", "each#1.1 INFO item 2", "each#1.1 INFO item 3",
+         "each#1.1 INFO item 4", "each#1.2 INFO item 2"]  # fmt: skip
+
+
+@pytest.mark.parametrize(("size", "outcomes"), [(1, 5), (2, 3), (5, 1)])
+async def test_of_the_items_of_a_batch(stored: Stored, backend: Any, size: int, outcomes: int) -> None:
+    """However many of them are one job, whose notes are one."""
+    result, logs, progress = await stored(batch(itemsPerJob=size), {"list": five, "item": one})
+    assert result.output() == [0, 1, 2, 3, 4]
+    assert sorted(texts(logs)) == ITEMS
+    assert set(progress) == {"each"}
+    assert len(await backend.store.read_values("r", space="log")) == outcomes
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+async def test_of_the_items_of_a_batch_in_process(size: int) -> None:
+    result = await FlowRuntime(registry={"list": five, "item": one}).run(batch(itemsPerJob=size))
+    assert result.output() == [0, 1, 2, 3, 4]
+    assert sorted(texts(result.logs)) == ITEMS
+    assert set(result.progress) == {"each"}
+
+
+async def test_a_job_of_several_items_is_one_execution_when_it_comes_to_the_bounds() -> None:
+    async def chatty(ctx: Ctx) -> None:
+        for number in range(60):
+            ctx.log.info("%s/%s", ctx.input, number)
+
+    result = await FlowRuntime(registry={"list": five, "item": chatty}).run(batch(itemsPerJob=5))
+    messages = [record.message for record in result.logs]
+    assert messages == ["… 101 earlier records are not kept", *(f"{n // 60}/{n % 60}" for n in range(101, 300))]
+
+
+async def test_of_what_undoes_a_visit(backend: Any, clock: VirtualClock) -> None:
+    async def undo(ctx: Ctx) -> None:
+        ctx.log.info("undoing %s", ctx.input["output"])
+        if ctx.attempt == 1:
+            raise ValueError("once")
+
+    retry = Retry(attempts=2, delay=30.0, jitter=0.0)
+    blueprint = Blueprint("b", (Node("a", "five", compensate="undo"), Node("undo", "undo", retry=retry)))
+    parts = {name: getattr(backend, name) for name in ("queue", "store", "coordination", "events")}
+    adapter = Adapter(FlowRuntime(registry={"five": five, "undo": undo}, clock=clock), **parts)
+
+    async def through() -> None:
+        async with adapter, adapter.worker():
+            handle = await adapter.start_run(blueprint, run_id="r")
+            await handle.result()
+            await adapter._ready()[0].submit("r", Rollback())
+            assert (await handle.result()).status == "cancelled"
+            assert texts(tuple(await handle.logs())) == [f"undo#1.{n} INFO undoing [0, 1, 2, 3, 4]" for n in (1, 2)]
+
+    await driven(clock, through())
 
 
 async def test_progress_is_the_last_whatever_the_order_in_which_a_store_answers(
