@@ -39,7 +39,7 @@ LEVELS = (
         "values",
     },
     {"engine"},
-    {"batchruns", "executor", "middleware", "nodes", "outcome", "registry", "results", "subflows"},
+    {"batchruns", "calls", "executor", "middleware", "nodes", "notes", "outcome", "registry", "results", "subflows"},
     {
         "adapter",
         "children",
@@ -49,6 +49,7 @@ LEVELS = (
         "dedup",
         "documents",
         "firing",
+        "deadletters",
         "folding",
         "intake",
         "leases",
@@ -64,7 +65,7 @@ LEVELS = (
         "worker",
         "writing",
     },
-    {"runtime", "local", "localchildren", "memory", "sqlite", "stepping"},
+    {"runtime", "local", "localchildren", "locallanes", "localtasks", "memory", "sqlite", "stepping"},
     {"flow", "steps", "shapes", "analysis", "uigraph", "lint", "diagrams", "cli", "testing", "conformance"},
 )
 LEVEL_OF = {name: level for level, names in enumerate(LEVELS) for name in names}

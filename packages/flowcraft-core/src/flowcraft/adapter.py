@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -12,6 +13,7 @@ from flowcraft.blueprint import Blueprint, Node
 from flowcraft.children import Children
 from flowcraft.client import Client
 from flowcraft.committer import Committer
+from flowcraft.deadletters import DeadLetters, retry_failed
 from flowcraft.engine.draft import Times
 from flowcraft.errors import InvalidRequest
 from flowcraft.firing import Firing
@@ -289,6 +291,11 @@ class Adapter:
     ) -> Page[RunSummary]:
         """Runs, newest first; see `flowcraft.client.Client.list`."""
         return await self._ready()[1].list(status=status, blueprint_id=blueprint_id, limit=limit, after=after)
+
+    @property
+    def dead_letters(self) -> DeadLetters:
+        """What was given up: messages and poisoned visits; see `flowcraft.deadletters.DeadLetters`."""
+        return DeadLetters(self.queue, self.store, partial(retry_failed, self._ready()[0]))
 
     def _ready(self) -> tuple[Committer, Client]:
         if self._committer is None or self._client is None:

@@ -12,6 +12,8 @@
     │   ├── RunFailed              raised by ``RunResult.raise_for_failure``
     │   ├── ScheduleNotFound
     │   ├── ScheduleConflict       the id is taken by a schedule that says something else
+    │   ├── DeadLetterNotFound
+    │   ├── NotReplayable          a dead letter that would only die again
     │   └── InvalidRequest         a value of the request is refused: id, limit, option
     ├── NodeError                  what went wrong in one visit of a node
     │   ├── NodeFailed             user code raised
@@ -38,6 +40,7 @@ __all__ = [
     "AdapterError",
     "ConditionError",
     "CronError",
+    "DeadLetterNotFound",
     "DeadlineExceeded",
     "DefinitionError",
     "ExpressionError",
@@ -51,6 +54,7 @@ __all__ = [
     "NodeFailed",
     "NodeNotRegistered",
     "NodeTimedOut",
+    "NotReplayable",
     "PayloadTooLarge",
     "Poisoned",
     "RunConflict",
@@ -126,6 +130,14 @@ class ScheduleConflict(RunError):
 
 class InvalidRequest(RunError):
     """A value of the request is refused (an id, a limit, an option); the message says which and why."""
+
+
+class DeadLetterNotFound(RunError):
+    """No dead letter with this id: it was replayed or deleted, or the broker cannot find it by its id any more."""
+
+
+class NotReplayable(RunError):
+    """The dead letter cannot be replayed, and stays; the message says why."""
 
 
 class NodeError(FlowcraftError):

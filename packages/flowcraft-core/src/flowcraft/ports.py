@@ -21,6 +21,7 @@ from flowcraft.model import (
     Change,
     Committed,
     Created,
+    DeadLetter,
     Event,
     Job,
     NewRun,
@@ -225,6 +226,26 @@ class JobQueue(Protocol):
 
     async def depth(self, queue: str) -> int | None:
         """How many messages wait, roughly; None if the backend cannot say."""
+        ...
+
+    async def dead_letters(self, *, limit: int = 100, after: str | None = None) -> Page[DeadLetter]:
+        """What was rejected or could not be decoded, in any of the queues; it stays where it is.
+
+        Oldest first and each letter once, as well as the broker can. One that shows its dead letters only by delivering
+        them (SQS, RabbitMQ) delivers and hands back: a letter that somebody else looks at may be missing, and a page
+        may be shorter than ``limit`` with more behind it.
+
+        An id is opaque text and never names another letter later. It is good as long as the letter is there; with a
+        broker that cannot find a message by an id it is good only until this object's next page.
+        """
+        ...
+
+    async def dead_letter(self, letter_id: str) -> DeadLetter | None:
+        """The letter with this id, or None: it is gone, or the broker cannot find it by its id any more."""
+        ...
+
+    async def discard(self, letter_id: str) -> bool:
+        """Remove a letter for good; False as `dead_letter` is None. Who wants it delivered again publishes it first."""
         ...
 
 

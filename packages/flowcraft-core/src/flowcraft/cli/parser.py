@@ -39,7 +39,8 @@ def build_parser() -> Parser:
     version = importlib.metadata.version("flowcraft-core")
     parser.add_argument("--version", action="version", version=f"flowcraft-core {version}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", parser_class=Parser)
-    for add in (_run, _worker, _start, _status, _list, _cancel, _reconcile, _inspect, _lint, _diagram, _schedule):
+    looking = (_status, _list, _inspect, _lint, _diagram)
+    for add in (_run, _worker, _start, _cancel, _reconcile, _deadletters, _schedule, *looking):
         add(commands)
     return parser
 
@@ -211,7 +212,19 @@ def _reconcile(commands: _Commands) -> None:
 
 
 def _inspect(commands: _Commands) -> None:
-    _add(commands, "inspect", "show a run's timeline and errors", _run_id, _app, _json)
+    parser = _add(commands, "inspect", "show a run's timeline and errors", _run_id, _app, _json)
+    parser.add_argument("--logs", action="store_true", help="and what its nodes logged, and how far they said to be")
+
+
+def _deadletters(commands: _Commands) -> None:
+    parser = _add(commands, "deadletters", "look after what was given up: messages, and visits that killed workers")
+    options = parser.add_argument
+    options("action", metavar="ACTION", choices=("list", "show", "replay", "delete"), help="what to do")
+    options("letter", metavar="ID", nargs="?", help="the id of a dead letter, as `list` tells it; not for `list`")
+    _app(parser)
+    _json(parser)
+    options("--limit", metavar="N", type=_number(int, 1, 1000), default=50, help="list at most so many (default 50)")
+    options("--after", metavar="CURSOR", help="list on after a page: its 'after' in --json")
 
 
 def _lint(commands: _Commands) -> None:

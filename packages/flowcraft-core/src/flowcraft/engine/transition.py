@@ -39,6 +39,7 @@ from flowcraft.engine.events import (
     Visit,
 )
 from flowcraft.engine.head import DRAINING, OPEN, READY, SKIPPED, TOKENS_KEPT, WAITING, Activation, Head
+from flowcraft.engine.notes import keep_notes
 from flowcraft.engine.outcomes import complete, drop, fail
 from flowcraft.engine.propagate import propagate
 from flowcraft.engine.slots import NODE_MASK
@@ -176,6 +177,8 @@ def _write_context(draft: Draft, writes: Mapping[str, Cell] | None) -> None:
 def _apply_outcome(draft: Draft, event: Completed | Failed | Dropped | Parked | ChildStarted) -> bool:
     """What came of an activation that is known to be current."""
     slot = event.visit.node
+    if isinstance(event, Completed | Failed) and event.notes is not None:
+        keep_notes(draft, event.notes)
     if isinstance(event, Completed):
         if slot > NODE_MASK:
             _write_context(draft, event.writes)
