@@ -40,12 +40,15 @@ class Clock(Protocol):
 
     def time(self) -> float:
         """Epoch seconds; may jump."""
+        ...
 
     def monotonic(self) -> float:
         """Seconds that never go back, for durations."""
+        ...
 
     async def sleep(self, seconds: float) -> None:
         """Return after ``seconds``."""
+        ...
 
 
 @runtime_checkable
@@ -61,15 +64,19 @@ class RunStore(Protocol):
 
     async def setup(self) -> None:
         """Create tables, indexes or queues if they are missing; safe to repeat and to race."""
+        ...
 
     async def ping(self) -> None:
         """Return if the store answers. Raises `Unavailable` otherwise."""
+        ...
 
     async def aclose(self) -> None:
         """Close what this object opened."""
+        ...
 
     async def clock(self) -> float:
         """The store's clock in epoch seconds; due times are compared with it."""
+        ...
 
     async def create(self, new: NewRun) -> Created:
         """Create the document, its values, events and (if bound) jobs in one step, or nothing if its id is taken.
@@ -80,9 +87,11 @@ class RunStore(Protocol):
             UnknownOutcome: the caller creates again and compares the token.
             PayloadTooLarge: nothing was written.
         """
+        ...
 
     async def load(self, run_id: str, *, want: Collection[ValueKey] = (), kind: str = "run") -> StoredHead | None:
         """The latest committed document with the wanted values that exist, as of one moment; None if there is none."""
+        ...
 
     async def commit(self, changes: Sequence[Change]) -> Sequence[Committed]:
         """Apply each change on its own, atomically: one's conflict or failure never touches the others.
@@ -95,19 +104,23 @@ class RunStore(Protocol):
             UnknownOutcome: any of the changes may or may not have been applied; the caller reloads and looks for its
                 token. Unavailable: none was applied. PayloadTooLarge: none was applied.
         """
+        ...
 
     async def read_values(
         self, run_id: str, keys: Collection[ValueKey] = (), *, space: Space | None = None
     ) -> Mapping[ValueKey, bytes]:
         """The values that exist among ``keys``, or all of one ``space``."""
+        ...
 
     async def due(
         self, now: float, *, kind: str = "run", limit: int = 100, after: str | None = None
     ) -> Page[RunSummary]:
         """Documents with ``wake_at <= now``, earliest first, found by an index. May lag behind the latest commits."""
+        ...
 
     async def defer(self, run_id: str, token: str, wake_at: float, *, kind: str = "run") -> bool:
         """Move only the index of a document that still has this token; True if it had."""
+        ...
 
     async def list(
         self,
@@ -119,27 +132,34 @@ class RunStore(Protocol):
         after: str | None = None,
     ) -> Page[RunSummary]:
         """Documents, newest first. A document that exists throughout the paging appears exactly once."""
+        ...
 
     async def read_events(self, run_id: str, after_seq: int = 0, limit: int = 1000) -> Page[Event]:
         """Events with ``seq > after_seq`` in order, without gaps. Empty unless ``capabilities.history``."""
+        ...
 
     async def save_blueprint(self, content_hash: str, data: bytes) -> None:
         """Store a blueprint under its content hash; storing it again changes nothing."""
+        ...
 
     async def load_blueprint(self, content_hash: str) -> bytes | None:
         """The stored blueprint, or None."""
+        ...
 
     async def delete_blueprint(self, content_hash: str) -> None:
         """Remove a blueprint, if it is there."""
+        ...
 
     async def delete(self, run_id: str, token: str, *, kind: str = "run") -> bool:
         """Remove the document with its values and events if it still has this token; True if it is gone now.
 
         A removal that was interrupted can be repeated: values and events go first, the head last.
         """
+        ...
 
     def bind(self, queue: JobQueue) -> bool:
         """True if jobs are pushed and deliveries acked inside `create` and `commit` from now on, with this queue."""
+        ...
 
 
 class Delivery(Protocol):
@@ -148,25 +168,32 @@ class Delivery(Protocol):
     @property
     def job(self) -> Job:
         """What it is about."""
+        ...
 
     @property
     def redelivered(self) -> bool:
         """True if the backend knows that this message was delivered before; False proves nothing."""
+        ...
 
     async def ack(self) -> None:
         """Done: it is never delivered again (except by accident, which at-least-once allows)."""
+        ...
 
     async def retry(self, *, delay: float = 0.0) -> None:
         """Hand it back, for anyone, after ``delay`` seconds."""
+        ...
 
     async def reject(self, reason: str) -> None:
         """Move it to the dead letters."""
+        ...
 
     async def extend(self, seconds: float) -> None:
         """Keep it for ``seconds`` from now, if ``capabilities.extend``; else nothing happens."""
+        ...
 
     def settled(self) -> None:
         """Called by a bound store after a commit in which it acked this delivery: nothing is left to do."""
+        ...
 
 
 @runtime_checkable
@@ -177,12 +204,15 @@ class JobQueue(Protocol):
 
     async def setup(self) -> None:
         """Create what is missing; safe to repeat and to race."""
+        ...
 
     async def aclose(self) -> None:
         """Close what this object opened."""
+        ...
 
     async def publish(self, jobs: Sequence[Job], *, delay: float = 0.0) -> Sequence[Job]:
         """Send; returns the jobs that the broker did NOT confirm (they may or may not arrive)."""
+        ...
 
     def deliveries(
         self, queues: Sequence[str], *, prefetch: int
@@ -192,9 +222,11 @@ class JobQueue(Protocol):
         The iterator waits while there is nothing. On leaving the block, deliveries not yet ended come again to anyone.
         An undecodable message is moved to the dead letters with its raw body and never stops the iterator.
         """
+        ...
 
     async def depth(self, queue: str) -> int | None:
         """How many messages wait, roughly; None if the backend cannot say."""
+        ...
 
     async def dead_letters(self, *, limit: int = 100, after: str | None = None) -> Page[DeadLetter]:
         """What was rejected or could not be decoded, in any of the queues; it stays where it is.
@@ -206,12 +238,15 @@ class JobQueue(Protocol):
         An id is opaque text and never names another letter later. It is good as long as the letter is there; with a
         broker that cannot find a message by an id it is good only until this object's next page.
         """
+        ...
 
     async def dead_letter(self, letter_id: str) -> DeadLetter | None:
         """The letter with this id, or None: it is gone, or the broker cannot find it by its id any more."""
+        ...
 
     async def discard(self, letter_id: str) -> bool:
         """Remove a letter for good; False as `dead_letter` is None. Who wants it delivered again publishes it first."""
+        ...
 
 
 @runtime_checkable
@@ -220,48 +255,63 @@ class CoordinationStore(Protocol):
 
     async def setup(self) -> None:
         """Create what is missing; safe to repeat and to race."""
+        ...
 
     async def aclose(self) -> None:
         """Close what this object opened."""
+        ...
 
     async def increment(self, key: str, ttl_seconds: float) -> int:
         """Add one and return the sum; the key vanishes ``ttl_seconds`` after its first increment."""
+        ...
 
     async def set_if_not_exist(self, key: str, value: str, ttl_seconds: float) -> bool:
         """Set the key if it is absent or expired; True for exactly one of any number of concurrent callers."""
+        ...
 
     async def extend_ttl(self, key: str, ttl_seconds: float) -> bool:
         """Give an existing key a new time to live; False if it is gone."""
+        ...
 
     async def get(self, key: str) -> str | None:
         """The value, or None if it is absent or expired."""
+        ...
 
     async def delete(self, key: str) -> None:
         """Remove the key, if it is there."""
+        ...
 
     async def claim(self, keys: Sequence[str], owner: str, ttl: float) -> Sequence[bool]:
         """Take each lease that is free, expired or already this owner's; True where this owner holds it now."""
+        ...
 
     async def renew(self, keys: Sequence[str], owner: str, ttl: float) -> Sequence[Literal["mine", "other", "gone"]]:
         """Extend the leases that are this owner's; say whose each is."""
+        ...
 
     async def release(self, keys: Sequence[str], owner: str) -> None:
         """Give up the leases that are this owner's; never another's."""
+        ...
 
     async def holders(self, keys: Sequence[str]) -> Sequence[str | None]:
         """Who holds each lease now, or None."""
+        ...
 
     async def revoke(self, keys: Sequence[str]) -> None:
         """Make the next `renew` of whoever holds these answer ``other``, until their time to live is over."""
+        ...
 
     async def acquire_slot(self, key: str, holder: str, limit: int, ttl: float) -> bool:
         """Take (or renew) one of ``limit`` slots for this holder; False if all are taken."""
+        ...
 
     async def release_slot(self, key: str, holder: str) -> None:
         """Give the slot back, if this holder has one."""
+        ...
 
     async def take(self, key: str, rate: float, per: float, burst: int) -> float:
         """Take one of ``rate`` tokens per ``per`` seconds: 0.0 if it was there, else the seconds to wait."""
+        ...
 
 
 @runtime_checkable
@@ -270,12 +320,15 @@ class EventBus(Protocol):
 
     async def publish(self, events: Sequence[Event]) -> None:
         """Tell the subscribers; never raises for their sake."""
+        ...
 
     def subscribe(self, *, run_id: str | None = None) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
         """Events published from the moment the block is entered; the oldest are dropped when the reader is slow."""
+        ...
 
     async def aclose(self) -> None:
         """Close what this object opened; subscriptions end."""
+        ...
 
 
 @runtime_checkable
@@ -295,9 +348,12 @@ class ValueStore(Protocol):
         Raises:
             Unavailable, UnknownOutcome: the caller puts it again. PayloadTooLarge: beyond ``max_value_bytes``.
         """
+        ...
 
     async def get_many(self, keys: Sequence[str]) -> Mapping[str, bytes]:
         """The values that exist. What was put, by anyone, is found from then on."""
+        ...
 
     async def delete_run(self, run_id: str) -> None:
         """Remove all values of a run, also those that no commit ever named. Safe to repeat, and after a crash."""
+        ...
