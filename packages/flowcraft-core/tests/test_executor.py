@@ -302,14 +302,14 @@ async def test_plain_functions_run_in_threads_side_by_side() -> None:
 async def test_the_loop_goes_on_while_a_thread_works() -> None:
     gate = threading.Event()
 
-    def hold(ctx: Ctx) -> bool:
+    def wait(ctx: Ctx) -> bool:
         return gate.wait(20)
 
     async def release(ctx: Ctx) -> None:
         gate.set()
 
-    result = await FlowRuntime(registry={"hold": hold, "release": release}).run(
-        Blueprint("b", (Node("wait", "hold"), Node("release", "release")))
+    result = await FlowRuntime(registry={"gate": wait, "release": release}).run(
+        Blueprint("b", (Node("wait", "gate"), Node("release", "release")))
     )
     assert result.output("wait") is True
 

@@ -12,10 +12,12 @@ __all__ = ["outcome_event", "storable_text"]
 def outcome_event(visit: Visit, outcome: ExecutionOutcome) -> Completed | Failed:
     """The event of an outcome, for the activation ``visit``."""
     if outcome.ok:
-        return Completed(visit, outcome.output, outcome.action, outcome.writes, outcome.items, outcome.failed)
+        return Completed(
+            visit, outcome.output, outcome.action, outcome.writes, outcome.items, outcome.failed, outcome.notes
+        )
     error = outcome.error or ErrorInfo("NodeFailed", "")
     told = ErrorInfo(storable_text(error.kind), storable_text(error.text), storable_text(error.trace))
-    return Failed(visit, told, outcome.retryable, outcome.fatal, outcome.attempts, outcome.random)
+    return Failed(visit, told, outcome.retryable, outcome.fatal, outcome.attempts, outcome.random, outcome.notes)
 
 
 def storable_text(text: str) -> str:

@@ -7,20 +7,21 @@ import dataclasses
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from flowcraft.adapter import Adapter
 from flowcraft.blueprint import Blueprint
 from flowcraft.cli.board import Board, clip, seconds
 from flowcraft.cli.failures import FAILED, OK, one_line
 from flowcraft.cli.payload import to_json
-from flowcraft.cli.results import print_result, view_data
+from flowcraft.cli.results import moment, print_result, print_table, view_data
 from flowcraft.cli.running import follow
 from flowcraft.cli.screen import Screen, style_of
 from flowcraft.cli.targets import store_of
 from flowcraft.cli.timeline import Stretch, draw_timeline, stretches
 from flowcraft.errors import Misconfigured, RunNotFound
 from flowcraft.model import Event
+from flowcraft.notes import LogRecord, Progress
 from flowcraft.runstate import unpack_head
 
 __all__ = [
@@ -70,17 +71,11 @@ async def list_command(args: argparse.Namespace) -> int:
         now = time.time()
         for row in page.items:
             ids = one_line(row.run_id), row.status, one_line(row.blueprint_id)
-            table.append((*ids, _moment(row.created_at), f"{seconds(max(0.0, now - row.updated_at))} ago"))
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        for cells in table:
-            print("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip())
+            table.append((*ids, moment(row.created_at), f"{seconds(max(0.0, now - row.updated_at))} ago"))
+        print_table(table)
         if page.after is not None:
             print(f"there are more: --after {page.after}", file=sys.stderr)
         return OK
-
-
-def _moment(at: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
 async def cancel_command(args: argparse.Namespace) -> int:
@@ -132,8 +127,11 @@ async def inspect_command(args: argparse.Namespace) -> int:
         blueprint = await stored_blueprint(adapter, args.run_id)
         events = await handle.history()
         visits = stretches(blueprint, events, time.time())
+        logs, progress = (await handle.logs(), await handle.progress()) if args.logs else ((), {})
         if args.json:
             told = {**view_data(args.run_id, view), "flow": blueprint.id, "visits": [v.to_dict() for v in visits]}
+            if args.logs:
+                told |= {"logs": logs, "progress": progress}
             print(to_json({**told, "events": [dataclasses.asdict(event) for event in events]}))
             return OK
         _print_summary(args.run_id, blueprint, view.status, events)
@@ -141,6 +139,7 @@ async def inspect_command(args: argparse.Namespace) -> int:
         for line in draw_timeline(visits, width=max(60, shutil.get_terminal_size().columns - 1), style=style):
             print(line)
         _print_rest(visits, style.more)
+        _print_notes(logs, progress)
         return OK
 
 
@@ -150,7 +149,7 @@ def _print_summary(run_id: str, blueprint: Blueprint, status: str, events: Seque
     print(f"flow     {one_line(blueprint.id)}{version}, {len(blueprint.nodes)} nodes")
     print(f"status   {status}")
     if events:
-        print(f"started  {_moment(events[0].at)}, {seconds(events[-1].at - events[0].at)} to the last event")
+        print(f"started  {moment(events[0].at)}, {seconds(events[-1].at - events[0].at)} to the last event")
         kinds = [event.type for event in events]
         retries, fallbacks = kinds.count("node:retrying"), kinds.count("node:fallback")
         print(f"events   {len(events)}, {retries} later retries, {fallbacks} fallbacks")
@@ -166,3 +165,16 @@ def _print_rest(visits: list[Stretch], more: str) -> None:
     for visit in visits:
         if visit.error:
             print(f"\n{visit.state}: {one_line(visit.node)}: {visit.error}")
+
+
+def _print_notes(logs: Sequence[LogRecord], progress: Mapping[str, Progress]) -> None:
+    if progress:
+        print()
+    for node, last in progress.items():
+        print(f"progress of {one_line(node)}: {last.share:.0%} {one_line(last.text)}".rstrip())
+    if logs:
+        print()
+    for record in logs:
+        tries = f", attempt {record.attempt}" if record.attempt > 1 else ""
+        where = f"{one_line(record.node_id)}" + (f" #{record.visit}" if record.visit > 1 else "") + tries
+        print(f"{moment(record.at)}  {record.level:<8}  {where}: {one_line(record.message)}")

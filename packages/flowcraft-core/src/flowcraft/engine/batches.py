@@ -57,11 +57,12 @@ def open_batch(draft: Draft, node: int, visit: int) -> None:
     count, source = head.frozen[graph.index[plan.scatter]]
     groups = -(-count // plan.size)
     states = bytearray(groups * (HELD,))
+    under = visit
     if old is not None and old.source == source:  # a retry: what was made of these very items stays
-        visit, states = old.visit, old.states.translate(_AGAIN)
+        under, states = old.under, old.states.translate(_AGAIN)
     elif old is not None:
         _forget(draft, node, old, source)
-    head.batches[node] = Batch(visit, source, count, plan.size, plan.window, bytearray(states))
+    head.batches[node] = Batch(visit, under, source, count, plan.size, plan.window, bytearray(states))
     head.states[node] = SPREAD
     draft.note("batch:started", node, visit, items=count)
     go_on(draft, node)
@@ -71,7 +72,7 @@ def _forget(draft: Draft, node: int, old: Batch, source: int) -> None:
     """Delete what an earlier visit worked on and made."""
     name = draft.graph.ids[node]
     for item in range(len(old.states)):
-        draft.erase(result_key(name, old.visit, item))
+        draft.erase(result_key(name, old.under, item))
     if old.source != source:
         for chunk in range(-(-old.items // CHUNK)):
             draft.erase(chunk_key(draft.graph.batches[node].scatter, old.source, chunk))
@@ -117,9 +118,9 @@ def item_completed(draft: Draft, slot: int, output: Cell, failed: int) -> None:
     """An item visit completed; ``failed`` of its items did not, which its output tells."""
     head, node = draft.head, node_of(slot)
     activation, batch = head.active[slot], head.batches[node]
-    draft.write(result_key(draft.graph.ids[node], batch.visit, item_of(slot)), output)
+    draft.write(result_key(draft.graph.ids[node], batch.under, item_of(slot)), output)
     draft.note("item:completed", slot, activation.visit, activation.attempt)
-    _end(draft, slot, COMPLETED)
+    _end(draft, slot, FAILED if failed else COMPLETED)
     if failed:
         _count_failures(draft, slot, failed, ErrorInfo("ItemFailed", f"{failed} of its items failed"))
 
@@ -139,7 +140,7 @@ def item_failed(
             step_aside(draft, slot)
         return
     told: dict[str, object] = {"error": {"kind": error.kind, "message": error.text[:2000]}}
-    draft.write(result_key(draft.graph.ids[node], batch.visit, item_of(slot)), draft.encode(told))
+    draft.write(result_key(draft.graph.ids[node], batch.under, item_of(slot)), draft.encode(told))
     draft.note("item:failed", slot, activation.visit, attempts, error=str(error))
     _end(draft, slot, FAILED)
     _count_failures(draft, slot, batch.members(item_of(slot)), error)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from flowcraft.engine.draft import Cell
+from flowcraft.engine.notes import Notes
 from flowcraft.model import ErrorInfo
 
 __all__ = [
@@ -32,7 +33,7 @@ class Completed:
     """User code returned. ``writes`` are context keys; MISSING deletes one.
 
     ``items`` of a scatter: how many items there are, and the items in chunks of `slots.CHUNK`; ``failed`` of an item
-    visit: how many of its items failed.
+    visit: how many of its items failed; ``notes``: what it said while it ran.
     """
 
     visit: Visit
@@ -41,6 +42,7 @@ class Completed:
     writes: Mapping[str, Cell] | None = None
     items: tuple[int, tuple[Cell, ...]] | None = None
     failed: int = 0
+    notes: Notes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class Failed:
     fatal: bool = False
     attempts: int = 0
     random: float = 0.5
+    notes: Notes | None = None
 
 
 @dataclass(frozen=True, slots=True)

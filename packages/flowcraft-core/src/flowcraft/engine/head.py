@@ -113,6 +113,7 @@ class Head:
     * ``rounds``: visits of a scope's header in this opening.
     * ``fallbacks``: (ran, succeeded) of fallback nodes; ``ordinary``: how their own visit ended.
     * ``fired``: joins of the kind at least n that fired in an earlier visit of their scope.
+    * ``logged``: the number of the oldest notes that are kept, then how many records each notes since then hold.
     * ``entered``: the marks of edges into a scope that does not heed them in its later visits.
     * ``batches``: the item visits of a batch's item node, also of one that has ended.
     * ``answered``: by wait, the visits that signals ended, with the ids of the signals; the latest hundred.
@@ -149,6 +150,7 @@ class Head:
     ordinary: dict[int, int] = field(default_factory=dict[int, int])
     fired: set[int] = field(default_factory=set[int])
     failures: list[Failure] = field(default_factory=list[Failure])
+    logged: list[int] = field(default_factory=list[int])
     batches: dict[int, Batch] = field(default_factory=dict[int, Batch])
     answered: dict[int, list[tuple[int, str]]] = field(default_factory=dict[int, list[tuple[int, str]]])
     mailbox: dict[tuple[int, int], tuple[str, str | None]] = field(

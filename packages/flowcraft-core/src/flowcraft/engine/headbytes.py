@@ -66,7 +66,7 @@ def encode_head(head: Head) -> bytes:
     sparse: list[tuple[str, object]] = [
         ("c", head.cause), ("v", head.visits), ("u", head.outputs), ("l", head.last), ("i", head.wins),
         ("m", head.mark_visits), ("r", head.rounds), ("f", head.fallbacks), ("y", head.ordinary),
-        ("g", sorted(head.fired)),
+        ("g", sorted(head.fired)), ("k", head.logged),
         ("x", [[f.node, f.visits] for f in head.failures]),
         ("B", [[node, batch.to_row(), len(data)] for node, batch, data in batches]),
         ("A", head.answered), ("M", [[*at, *signal] for at, signal in head.mailbox.items()]),
@@ -170,6 +170,7 @@ def _decode(data: bytes) -> Head:
             Failure(node, tuple((n, v) for n, v in visits))
             for node, visits in cast("list[tuple[int, list[tuple[int, int]]]]", header.get("x", []))
         ],
+        logged=[int(_number(count)) for count in cast("list[int]", header.get("k", []))],
         batches=batches,
         answered={
             int(n): [(visit, name) for visit, name in rows]

@@ -44,16 +44,16 @@ def affected(graph: Graph, head: Head, nodes: Iterable[int]) -> set[int]:
         todo += [graph.dst[e] for e in graph.out[node] if e < graph.in_mid[graph.dst[e]]]
         fallback = graph.fallback[node]
         if fallback >= 0 and fallback not in found:
-            todo += [graph.dst[e] for e in _undecided(graph, head, fallback)]
+            todo += [graph.dst[e] for e in graph.out[fallback] if _undecided(graph, head, e)]
         for scope in graph.chain[node]:
             if scope:
-                todo += [graph.dst[e] for e in graph.scopes[scope].exits if head.marks[e] != LIVE]
+                todo += [graph.dst[e] for e in graph.scopes[scope].exits if _undecided(graph, head, e)]
     return found
 
 
-def _undecided(graph: Graph, head: Head, node: int) -> list[int]:
-    """The edges of a fallback that nobody has chosen."""
-    return [e for e in graph.out[node] if head.marks[e] != LIVE and e < graph.in_mid[graph.dst[e]]]
+def _undecided(graph: Graph, head: Head, edge: int) -> bool:
+    """Whether an edge, which is no back edge, was not taken."""
+    return head.marks[edge] != LIVE and edge < graph.in_mid[graph.dst[edge]]
 
 
 def new_epoch(draft: Draft) -> None:
@@ -186,8 +186,9 @@ def _reopen_fallbacks(graph: Graph, head: Head, again: set[int]) -> None:
         if head.states[fallback] not in (PENDING, OPEN):
             head.ordinary.setdefault(fallback, SKIPPED)
             head.states[fallback] = OPEN
-        for e in _undecided(graph, head, fallback):
-            _unmark(head, e)
+        for e in graph.out[fallback]:
+            if _undecided(graph, head, e):
+                _unmark(head, e)
 
 
 def _mark_what_came_late(draft: Draft, again: set[int]) -> None:
@@ -208,5 +209,6 @@ def _decide(draft: Draft, again: set[int], touched: set[int]) -> None:
     draft.work.extend(n for n in range(graph.node_count) if head.states[n] == PENDING)
     draft.finals.extend(n for n in range(graph.node_count) if head.states[n] == OPEN)
     draft.fired.extend(again)
-    draft.ended += [s for s in touched if not draft.left[s]]
+    open_still = {s for s, plan in enumerate(graph.scopes) if s and any(head.marks[e] == UNMARKED for e in plan.exits)}
+    draft.ended += [s for s in touched | open_still if not draft.left[s]]
     draft.exits += [s for s, plan in enumerate(graph.scopes) if s and any(leads_out(head, e) for e in plan.early)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import itemgetter
 
 from flowcraft.engine.batches import come_back, step_aside
@@ -98,7 +98,12 @@ def tick(draft: Draft, event: Tick) -> bool:
 
 def _again(draft: Draft, slot: int, old: Activation) -> bool:
     if slot > NODE_MASK:
-        return come_back(draft, slot)
+        if come_back(draft, slot):
+            return True
+        if draft.head.state(slot) == PARKED:  # somebody can execute it: it is the next when there is room
+            draft.schedule(slot, RETRYING, replace(old, at=draft.now, due=draft.now, reason=""))
+            return True
+        return False
     draft.resume(slot, Activation(draft.nonce, draft.now, old.visit, old.attempt, 0, 0.0, old.runs, old.before))
     return True
 

@@ -39,6 +39,7 @@ from flowcraft.engine.events import (
     Visit,
 )
 from flowcraft.engine.head import DRAINING, OPEN, READY, SKIPPED, TOKENS_KEPT, WAITING, Activation, Head
+from flowcraft.engine.notes import keep_notes
 from flowcraft.engine.outcomes import complete, drop, fail
 from flowcraft.engine.propagate import propagate
 from flowcraft.engine.slots import NODE_MASK
@@ -176,6 +177,8 @@ def _write_context(draft: Draft, writes: Mapping[str, Cell] | None) -> None:
 def _apply_outcome(draft: Draft, event: Completed | Failed | Dropped | Parked | ChildStarted) -> bool:
     """What came of an activation that is known to be current."""
     slot = event.visit.node
+    if isinstance(event, Completed | Failed) and event.notes is not None:
+        keep_notes(draft, event.notes)
     if isinstance(event, Completed):
         if slot > NODE_MASK:
             _write_context(draft, event.writes)
@@ -192,7 +195,7 @@ def _apply_outcome(draft: Draft, event: Completed | Failed | Dropped | Parked | 
         act(draft, slot, event.error, retryable=event.retryable, fatal=event.fatal, attempts=attempts,
             random=event.random)  # fmt: skip
     elif isinstance(event, ChildStarted):
-        _child_started(draft, slot, event.child)
+        return _child_started(draft, slot, event.child)
     elif draft.head.state(slot) == DRAINING:
         item_dropped(draft, slot) if slot > NODE_MASK else drop(draft, slot)
     elif isinstance(event, Parked):
@@ -203,16 +206,17 @@ def _apply_outcome(draft: Draft, event: Completed | Failed | Dropped | Parked | 
     return True
 
 
-def _child_started(draft: Draft, slot: int, child: str) -> None:
+def _child_started(draft: Draft, slot: int, child: str) -> bool:
     """A subflow waits for its run now; if nobody needs it any more, the run is cancelled and waited for."""
     old = draft.head.active[slot]
     if draft.head.state(slot) == DRAINING:
         draft.head.active[slot] = replace(old, at=draft.now, reason=child)
         draft.children.append(child)
-        return
+        return old.reason != child
     due = draft.now + draft.times.resend
     draft.note("node:waiting", slot, old.visit, old.attempt, child=child)
     draft.schedule(slot, WAITING, replace(old, at=draft.now, resend=0, due=due, reason=child))
+    return True
 
 
 def _child_ended(draft: Draft, event: ChildEnded) -> bool:
