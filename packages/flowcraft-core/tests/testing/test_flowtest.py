@@ -89,6 +89,15 @@ async def test_what_fell_due_without_workers_fires_once_when_there_are_some() ->
         assert t.events.of("node:completed").nodes() == ["ask", "approval", "remind"]
 
 
+async def test_schedules_fire_on_time() -> None:
+    async with FlowTest(reminders()) as t:
+        began = t.clock.now
+        await t.adapter.schedules.create("often", "reminders", every=3600.0)
+        await t.advance(hours=5)
+        starts = [event.at - began for event in t.events.of("run:started")]
+        assert starts == pytest.approx([starts[0] + 3600.0 * i for i in range(5)])
+
+
 async def test_a_signal_that_nobody_takes_is_an_error() -> None:
     async with FlowTest(reminders()) as t:
         run = await t.start()

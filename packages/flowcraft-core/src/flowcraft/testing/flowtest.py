@@ -25,6 +25,7 @@ from flowcraft.runtime import FlowRuntime
 from flowcraft.testing.activity import Activity
 from flowcraft.testing.clock import HouseClock, VirtualClock
 from flowcraft.testing.recorder import Recorder, RecordingBus
+from flowcraft.ticker import Ticker
 from flowcraft.worker import Worker
 
 __all__ = ["FlowTest"]
@@ -75,6 +76,7 @@ class FlowTest:
         )  # fmt: skip
         self._wanted = workers
         self._workers: list[tuple[Worker, AsyncExitStack]] = []
+        self._ticker: Ticker | None = None
         self._signals = itertools.count(1)
 
     async def __aenter__(self) -> Self:
@@ -179,9 +181,14 @@ class FlowTest:
         return min((at for at in stops if at is not None and at <= end), default=None)
 
     async def _next_due(self, end: float) -> float | None:
+        dues = [await self._due_of(kind, end) for kind in _TIMED]
+        return min((at for at in dues if at is not None), default=None)
+
+    async def _due_of(self, kind: str, end: float) -> float | None:
+        """When the next document of a kind becomes due; those that are already have been looked at."""
         after: str | None = None
         while True:
-            page = await self.adapter.store.due(end, after=after)
+            page = await self.adapter.store.due(end, kind=kind, after=after)
             for row in page.items:
                 if row.wake_at is not None and row.wake_at > self.clock.now:
                     return row.wake_at
@@ -193,7 +200,8 @@ class FlowTest:
         self.clock.move_to(at)
         await self.settle()
         if self._workers:
-            await self.adapter.ticker(can=lambda _: True).run_once()
+            self._ticker = self._ticker or self.adapter.ticker(can=lambda _: True)
+            await self._ticker.run_once()
             await self.settle()
 
     async def _why_not(self, run: RunHandle, within: float) -> str:
@@ -203,6 +211,8 @@ class FlowTest:
         return f"{what} ({left or 'nothing is under way'}):\n{self.events.run(run.run_id).timeline()}"
 
 
+#: The kinds of documents that a ticker does something about in time.
+_TIMED = ("run", "schedule")
 _UNDER_WAY = frozenset({"ready", "held", "parked", "waiting", "retrying", "draining"})
 
 
