@@ -128,11 +128,11 @@ class StoredPlace:
 
         await self.finish(look())
 
-    async def happened(self, type: str, node: str | None = None, count: int = 1) -> None:
+    async def happened(self, event: str, node: str | None = None, count: int = 1) -> None:
         """Wait until so many events of this type were told."""
 
         def enough() -> bool:
-            found = self.events.of(type)
+            found = self.events.of(event)
             return len(found if node is None else found.node(node)) >= count
 
         await self.until(enough)

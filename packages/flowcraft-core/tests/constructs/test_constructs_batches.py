@@ -138,13 +138,15 @@ async def test_a_failed_batch_begins_no_more_items(place: Place) -> None:
 
 async def test_no_more_items_at_once_than_the_window(place: Place) -> None:
     running = most = 0
+    full = asyncio.Event()
 
     async def counted(ctx: Ctx) -> None:
         nonlocal running, most
         running += 1
         most = max(most, running)
-        while most < 4:
-            await asyncio.sleep(0)
+        if most == 4:
+            full.set()
+        await full.wait()
         for _ in range(5):
             await asyncio.sleep(0)
         running -= 1
