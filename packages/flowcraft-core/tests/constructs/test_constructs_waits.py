@@ -123,6 +123,8 @@ async def test_a_signal_that_comes_early_is_kept(stored: StoredPlace) -> None:
     assert await stored.finish(signal(run, "answer", 8, id="two")) == "conflict"
     await stored.stack.enter_async_context(process.worker(grace=0.0))
     assert (await stored.result(run)).output("use") == 7
+    kept = await stored.finish(process.store.read_values(run.run_id, space="signal"))
+    assert not kept, "the mailbox is empty"
     assert stored.events.node("answer").of("node:waiting").types() == []
 
 
