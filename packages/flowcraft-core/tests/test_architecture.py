@@ -33,6 +33,7 @@ LEVELS = (
         "expressions",
         "graph",
         "ports",
+        "queueport",
         "recurrence",
         "scopes",
         "sealing",
