@@ -20,10 +20,10 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / PACKAGE
 
 # A new module, or package of modules, gets its name in one of these lines. `flowcraft/__init__.py` is above them all.
 LEVELS = (
-    {"errors", "checks", "blueprint", "blueprint_json", "model"},
+    {"errors", "checks", "limit", "blueprint", "blueprint_json", "model"},
     {"ports", "graph", "scopes", "expressions", "codec", "_tags", "clock", "events"},
     {"engine"},
-    {"executor", "middleware", "nodes", "registry", "results"},
+    {"executor", "limits", "middleware", "nodes", "registry", "results"},
     {
         "adapter",
         "claims",
@@ -38,11 +38,13 @@ LEVELS = (
         "runstate",
         "settling",
         "ticker",
+        "turns",
         "visits",
+        "waiting",
         "worker",
         "writing",
     },
-    {"runtime", "local", "memory", "sqlite"},
+    {"runtime", "local", "gate", "memory", "sqlite"},
     {"flow", "lint", "diagrams", "cli", "testing", "conformance"},
 )
 LEVEL_OF = {name: level for level, names in enumerate(LEVELS) for name in names}

@@ -4,6 +4,7 @@ from flowcraft.blueprint import ALL, ANY, Blueprint, Edge, Join, Node, Retry
 from flowcraft.codec import JsonCodec
 from flowcraft.errors import FatalError, FlowcraftError
 from flowcraft.flow import Flow
+from flowcraft.limit import Limit
 from flowcraft.middleware import Middleware
 from flowcraft.nodes import ClassNode, NodeContext, Result
 from flowcraft.results import RunResult
@@ -21,6 +22,7 @@ __all__ = [
     "FlowcraftError",
     "Join",
     "JsonCodec",
+    "Limit",
     "Middleware",
     "Node",
     "NodeContext",

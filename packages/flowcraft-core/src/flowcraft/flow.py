@@ -10,6 +10,7 @@ from typing import Any, Generic, Literal, Protocol, TypedDict, TypeVar, Unpack, 
 from flowcraft.blueprint import ALL, Blueprint, Edge, Inputs, Join, Json, Node, Retry, check_id
 from flowcraft.checks import told
 from flowcraft.errors import DefinitionError
+from flowcraft.limit import Limit
 from flowcraft.nodes import ClassNode, NodeContext, Result
 from flowcraft.registry import NodeFunction, node_function
 
@@ -42,6 +43,7 @@ class NodeOptions(TypedDict, total=False):
     losers: Literal["cancel", "run"] | None
     queue: str | None
     priority: int
+    limits: Sequence[Limit]
 
 
 class Flow(Generic[DepsT]):
@@ -49,6 +51,7 @@ class Flow(Generic[DepsT]):
 
     Nodes are added with `node`, edges with ``after=`` or `edge`. The finished `blueprint` is immutable; ``functions``
     are what a `FlowRuntime` executes. Functions stay plain functions and may be called in tests as they are.
+    ``limits`` are those of every node that gives none of its own.
     """
 
     def __init__(
@@ -61,8 +64,10 @@ class Flow(Generic[DepsT]):
         cycle_entry_points: Sequence[_Ref] = (),
         max_visits: int = 10_000,
         metadata: Mapping[str, Json] | None = None,
+        limits: Sequence[Limit] = (),
     ) -> None:
         self.id = check_id(id, "flow id")
+        self._limits = tuple(limits)
         self._version = version
         self._failure: Literal["continue", "fail-fast"] = failure
         self._timeout = timeout
@@ -116,6 +121,7 @@ class Flow(Generic[DepsT]):
             fallback: the node that stands in when all attempts failed.
             join: ``"all"``, ``"any"`` or how many predecessors are needed; ``losers="run"`` lets the others finish.
             queue, priority: where and how urgently it is executed when distributed; higher is sooner.
+            limits: how many of its visits may run at a time, or begin in a time: each a `Limit`.
 
         Raises:
             DefinitionError: the id is taken, or an option cannot work.
@@ -141,6 +147,7 @@ class Flow(Generic[DepsT]):
         after = options.pop("after", None)
         fallback = options.pop("fallback", None)
         never_retry = tuple(options.pop("never_retry", ()))
+        options.setdefault("limits", self._limits)
         node = Node(id=node_id, uses=uses, **_node_options(options))
         self._register(uses, function, never_retry)
         self._nodes[node_id] = node

@@ -12,6 +12,7 @@ from flowcraft.committer import Committer
 from flowcraft.engine.head import DRAINING, READY
 from flowcraft.errors import AdapterError, FlowcraftError, Misconfigured
 from flowcraft.folding import Kept
+from flowcraft.limits import Permit
 from flowcraft.model import Job
 from flowcraft.ports import Clock, Delivery
 from flowcraft.runstate import RunState
@@ -31,7 +32,7 @@ class Intake:
         self._claims = claims
         self._clock = clock
         self._concurrency = concurrency
-        self._adopted: Slot | None = None
+        self._adopted: set[Slot] = set()
         self._arriving: list[Delivery] = []
         self._runner: VisitRunner  # by `serve`, before anything is accepted
 
@@ -138,8 +139,8 @@ class Intake:
         self._occupy(delivery, lambda slot, runner: runner.run(slot, work))
 
     async def _fitting(self, batch: Sequence[Delivery]) -> Sequence[Delivery]:
-        """The queue does not know of an adopted visit: beside one, what is too much is handed back."""
-        if self._adopted is None:
+        """The queue does not know of adopted visits: beside them, what is too much is handed back."""
+        if not self._adopted:
             return batch
         room = max(0, self._concurrency - len(self.slots))
         for delivery in batch[room:]:
@@ -149,14 +150,16 @@ class Intake:
 
     @property
     def may_adopt(self) -> bool:
-        """Whether there is room for a visit without a delivery, and there is no other one."""
-        return self._adopted is None and len(self.slots) + len(self._arriving) < self._concurrency
+        """Whether there is room for a visit without a delivery; at least every other place is for those with one."""
+        most = (self._concurrency + 1) // 2
+        return len(self._adopted) < most and len(self.slots) + len(self._arriving) < self._concurrency
 
-    def adopt(self, kept: Kept) -> None:
-        """Execute a visit that this worker's ticker made READY and claimed."""
+    def adopt(self, kept: Kept, permit: Permit | None = None) -> None:
+        """Execute a visit that this worker made READY and claimed, under what its limits allow it already."""
         slot = Slot(kept.job, None, self._clock.monotonic())
+        slot.permit = permit
         if self.may_adopt:
-            self._adopted = slot
+            self._adopted.add(slot)
             self._start(slot, self._runner.run(slot, Work.kept(kept)))
         else:  # the room was taken meanwhile
             self._start(slot, self._runner.hand_back(slot, kept.job, delay=0.0))
@@ -179,9 +182,11 @@ class Intake:
             _LOG.exception("a visit is handed back after an unexpected error", extra=extra)
             await self._runner.hand_back(slot, job, delay=self._claims.ttl, forgive=False)
         finally:
-            self.slots.pop(slot.key, None)
-            if self._adopted is slot:
-                self._adopted = None
+            try:
+                await self._runner.leave(slot)
+            finally:
+                self.slots.pop(slot.key, None)
+                self._adopted.discard(slot)
 
     async def _ack(self, delivery: Delivery) -> None:
         self._arriving.remove(delivery)

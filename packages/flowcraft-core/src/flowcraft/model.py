@@ -125,6 +125,11 @@ class Job:
         """The name of the lease on this activation: whoever holds it works on it."""
         return f"{self.run_id}\x1f{self.node}\x1f{self.visit}\x1f{self.attempt}\x1f{self.nonce}"
 
+    @property
+    def visit_key(self) -> str:
+        """The visit's attempt, whichever activation it is owed under: parking mints another one."""
+        return f"{self.run_id}\x1f{self.node}\x1f{self.visit}\x1f{self.attempt}"
+
 
 @dataclass(frozen=True, slots=True)
 class Event:

@@ -18,7 +18,7 @@ from flowcraft.blueprint import Node
 from flowcraft.committer import Committer
 from flowcraft.engine.draft import resend_delay
 from flowcraft.engine.head import DRAINING, PARKED, READY, RETRYING, Activation, Head
-from flowcraft.engine.transition import Dropped, EngineEvent, Resent, Tick, due_work
+from flowcraft.engine.transition import Dropped, EngineEvent, Resent, Tick, due_work, limited
 from flowcraft.errors import AdapterError
 from flowcraft.folding import Applied, Kept, job_of, visit_of
 from flowcraft.graph import Graph
@@ -83,6 +83,10 @@ class Host(Protocol):
 
     def forget(self, keys: Sequence[str]) -> None:
         """See `Keeper`."""
+        ...
+
+    async def meet(self, state: RunState) -> None:
+        """Take care of those visits of a due run that are parked by a limit."""
         ...
 
 
@@ -205,10 +209,12 @@ class Ticker:
         def events(graph: Graph, head: Head, now: float) -> Sequence[EngineEvent]:
             return self._events(due, depths, graph, head, now)
 
+        if self._host is not None:
+            await self._host.meet(due.state)
         now = self._committer.time.now()
         graph, head = due.state.graph, due.state.committed()
         if not events(graph, head, now):
-            if self._left_to_others(run_id, head, now):
+            if self._left_to_others(run_id, graph, head, now):
                 return {}
             await self._store.defer(run_id, token, self._next_look(due, graph, head, now))
             return {}
@@ -267,12 +273,13 @@ class Ticker:
                 times.append(self._due_at(head.states[node], activation))
         return max(min(times), now + self._interval)
 
-    def _left_to_others(self, run_id: str, head: Head, now: float) -> bool:
+    def _left_to_others(self, run_id: str, graph: Graph, head: Head, now: float) -> bool:
         """Whether a visit is parked that another worker may be able to execute: then the run stays due for its ticker.
 
         A visit that nobody could execute for long is looked at less often, by everybody.
         """
-        parked = [a for n, a in head.active.items() if head.states[n] == PARKED and a.due <= now]
+        due = [(n, a) for n, a in head.active.items() if head.states[n] == PARKED and a.due <= now]
+        parked = [a for n, a in due if not (limited(a) and self._able(graph, n, a))]
         if not any(now - activation.at < _HOPEFUL for activation in parked):
             return False
         self._others[run_id] = self._clock.monotonic() + _PARKED_LOOK
@@ -291,11 +298,13 @@ class Ticker:
         if head.deadline is not None and head.deadline <= now and head.phase == "running":
             return True
         return any(
-            head.states[n] == RETRYING
-            or (head.states[n] == PARKED and self._can(graph.nodes[n if a.runs < 0 else a.runs]))
+            head.states[n] == RETRYING or (head.states[n] == PARKED and not limited(a) and self._able(graph, n, a))
             for n, a in head.active.items()
             if a.due <= now
         )
+
+    def _able(self, graph: Graph, node: int, activation: Activation) -> bool:
+        return self._can(graph.nodes[node if activation.runs < 0 else activation.runs])
 
     async def _guarded(self, run_id: str, work: _Work, stats: TickStats) -> None:
         """One run's trouble is its own: it is left alone for a while, longer each time, and the page goes on."""

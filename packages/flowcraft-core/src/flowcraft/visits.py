@@ -18,11 +18,13 @@ from flowcraft.engine.inputs import InputPlan, input_plan
 from flowcraft.engine.transition import Completed, Dropped, EngineEvent, Failed, Parked, Visit
 from flowcraft.errors import AdapterError, ConditionError, SerializationError
 from flowcraft.executor import ExecutionOutcome, Executor, VisitRequest
-from flowcraft.folding import Applied, Keeper, Kept
+from flowcraft.folding import Applied, Keeper, Kept, Result
 from flowcraft.graph import Graph
+from flowcraft.limits import Permit
 from flowcraft.model import ErrorInfo, Event, Job, ValueKey
 from flowcraft.nodes import ReadContext
 from flowcraft.ports import Clock, Delivery, JobQueue, RunStore
+from flowcraft.turns import Pause, Turns
 
 __all__ = ["MAX_STEPS", "STICKY_SECONDS", "Cause", "Slot", "VisitRunner", "Work", "end_delivery"]
 
@@ -79,10 +81,10 @@ class Slot:
     """One place of a worker's concurrency. Its delivery stays in hand through all steps of a chain.
 
     So the queue counts it against the prefetch, and the worker never has more in hand than it may. A visit that the
-    ticker woke for its own worker comes without a delivery.
+    ticker woke for its own worker comes without a delivery. ``permit``: what limits allow the visit at hand.
     """
 
-    __slots__ = ("cause", "delivery", "job", "key", "running", "since", "steps", "task")
+    __slots__ = ("cause", "delivery", "job", "key", "permit", "running", "since", "steps", "task")
 
     def __init__(self, job: Job, delivery: Delivery | None, since: float) -> None:
         self.delivery = delivery
@@ -90,6 +92,7 @@ class Slot:
         self.key = job.claim_key
         self.since = since
         self.steps = 0
+        self.permit: Permit | None = None
         self.running = False
         self.cause: Cause | None = None
         self.task: asyncio.Task[None] | None = None
@@ -124,6 +127,7 @@ class VisitRunner:
         max_deliveries: int,
         moved: Callable[[Slot, str], None],
         keeper: Keeper,
+        turns: Turns,
         tell: Callable[[Event], None] | None,
     ) -> None:
         self._committer = committer
@@ -136,6 +140,7 @@ class VisitRunner:
         self._max_deliveries = max_deliveries
         self._moved = moved
         self._keeper = keeper
+        self._turns = turns
         self._tell = tell
 
     async def run(self, slot: Slot, work: Work) -> None:
@@ -147,7 +152,8 @@ class VisitRunner:
     async def drop(self, slot: Slot, node: int) -> None:
         """A delivery of a draining visit: nobody works on it, so it is over."""
         job = slot.job
-        await self._commit(slot, job, Dropped(Visit(node, job.nonce, job.visit, job.attempt)), None)
+        event = Dropped(Visit(node, job.nonce, job.visit, job.attempt))
+        await self._commit(slot, job, event, slot.delivery, None)
 
     async def _step(self, slot: Slot, work: Work) -> Work | None:
         try:
@@ -166,32 +172,60 @@ class VisitRunner:
             await self.hand_back(slot, work.job, delay=1.0)
             return None
         slot.steps += 1
-        sticky = slot.steps < MAX_STEPS and self._clock.monotonic() - slot.since < STICKY_SECONDS
-        kept = await self._commit(slot, work.job, event, self._keeper if sticky else None)
+        age = self._clock.monotonic() - slot.since
+        if slot.permit is not None:
+            goes_on = slot.cause is None and slot.steps < MAX_STEPS and age < self._claims.ttl
+            if goes_on and self._turns.awaited(slot.permit):
+                return await self._hand_over(slot, work.job, event, slot.permit)
+            await self.leave(slot)
+        sticky = slot.steps < MAX_STEPS and age < STICKY_SECONDS
+        result = await self._commit(slot, work.job, event, slot.delivery, self._keeper if sticky else None)
+        return self._go_on(slot, result.kept) if isinstance(result, Applied) else None
+
+    def _go_on(self, slot: Slot, kept: Kept | None) -> Work | None:
         if kept is None:
             return None
         old, slot.job, slot.key = slot.key, kept.job, kept.job.claim_key
         self._moved(slot, old)
         return Work.kept(kept)
 
+    async def _hand_over(self, slot: Slot, job: Job, event: EngineEvent, permit: Permit) -> Work | None:
+        """Commit, and go on with a visit that waits for this one's permit; the delivery stays in hand for it."""
+        if await self._commit(slot, job, event, None, None) is None:
+            return None
+        kept = await self._turns.hand_over(permit)
+        if kept is None and slot.delivery is not None:
+            await end_delivery(slot.delivery.ack())
+        return self._go_on(slot, kept)
+
+    async def leave(self, slot: Slot) -> None:
+        """Give back what the visit in the slot was allowed by limits."""
+        permit, slot.permit = slot.permit, None
+        if permit is not None:
+            await self._turns.leave(permit)
+
     async def _execute(self, slot: Slot, work: Work) -> EngineEvent | None:
         """The visit's outcome; None: it was not begun, because the process goes."""
         definition, job = work.definition, work.job
         if not self._executor.can_run(definition):
             return Parked(work.visit, f"no function for {definition.uses!r} where it was tried")
-        again = slot.delivery is not None and slot.delivery.redelivered and slot.steps == 0
-        if again or job.resend > 0:
-            deaths = await self._claims.begun(job.claim_key)
-            if deaths >= self._max_deliveries:
-                text = f"{deaths} executions of this visit began and left no outcome; it is not tried again"
-                _LOG.error("poisoned: %s", text, extra=work.extra)
-                return Failed(work.visit, ErrorInfo("Poisoned", text), retryable=False, fatal=True)
+        redelivered = slot.delivery is not None and slot.delivery.redelivered and slot.steps == 0
+        again = redelivered or job.resend > 0
         if slot.cause is not None:
             return None
         slot.running = True
         try:
+            value = await self._input(work)
+            if slot.permit is None:  # else it was handed over by the visit before
+                turn = await self._turns.admit(job, work.node, definition, value)
+                if isinstance(turn, Pause):
+                    return Parked(work.visit, turn.reason, turn.delay, again)
+                slot.permit = turn
+            if again and (text := await self._claims.poisoned(job.visit_key, self._max_deliveries)) is not None:
+                _LOG.error("poisoned: %s", text, extra=work.extra)
+                return Failed(work.visit, ErrorInfo("Poisoned", text), retryable=False, fatal=True)
             request = VisitRequest(
-                job.run_id, definition, job.visit, job.attempt, await self._input(work), self._reader(job.run_id),
+                job.run_id, definition, job.visit, job.attempt, value, self._reader(job.run_id),
                 self._hinter(work) if self._tell is not None else None,
             )  # fmt: skip
             if request.hint is not None:
@@ -232,10 +266,12 @@ class VisitRunner:
 
         return hint
 
-    async def _commit(self, slot: Slot, job: Job, event: EngineEvent, keeper: Keeper | None) -> Kept | None:
-        """Submit an outcome; what cannot be committed is handed back."""
+    async def _commit(
+        self, slot: Slot, job: Job, event: EngineEvent, delivery: Delivery | None, keeper: Keeper | None
+    ) -> Result | None:
+        """Submit an outcome; what cannot be committed is handed back (None)."""
         try:
-            result = await self._committer.submit(job.run_id, event, delivery=slot.delivery, keeper=keeper)
+            result = await self._committer.submit(job.run_id, event, delivery=delivery, keeper=keeper)
         except AdapterError as error:
             _LOG.warning("an outcome is not committed, its visit is handed back: %s", error, extra=_extra(job))
             await self.hand_back(slot, job, delay=1.0)
@@ -245,7 +281,7 @@ class VisitRunner:
             await self.hand_back(slot, job, delay=self._claims.ttl, forgive=False)
             return None
         self._claims.finish(job.claim_key)
-        return result.kept if isinstance(result, Applied) else None
+        return result
 
     async def _interrupted(self, slot: Slot, work: Work, cause: Cause) -> None:
         """The user code was cancelled: say so if the visit was to be ended, else leave it to somebody else."""
@@ -256,13 +292,13 @@ class VisitRunner:
             if slot.delivery is not None:  # the visit is its new owner's, whose safety is the ticker
                 await end_delivery(slot.delivery.ack())
         else:
-            await self._commit(slot, work.job, Dropped(work.visit), None)
+            await self._commit(slot, work.job, Dropped(work.visit), slot.delivery, None)
 
     async def hand_back(self, slot: Slot, job: Job, *, delay: float, forgive: bool = True) -> None:
         """Let another worker have a visit. The lease goes first: whoever gets the message must be able to take it."""
         await self._claims.release([job.claim_key])
         if forgive:
-            await self._claims.forgive(job.claim_key)
+            await self._claims.forgive(job.visit_key)
         longest = self._queue.capabilities.max_delay
         delay = delay if longest is None else min(delay, longest)
         delivery = slot.delivery

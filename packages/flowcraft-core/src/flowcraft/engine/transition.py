@@ -31,12 +31,14 @@ from flowcraft.graph import Graph
 from flowcraft.model import RUN_INPUT, ErrorInfo, RunStatus, ValueKey
 
 __all__ = [
-    "Cancel", "Completed", "Dropped", "Effects", "EngineEvent", "Failed", "Parked", "Resent", "Tick", "Visit", "apply",
-    "apply_completed", "due_work", "fresh_head", "run_status", "seal", "start",
+    "LIMITED", "Cancel", "Completed", "Dropped", "Effects", "EngineEvent", "Failed", "Parked", "Resent", "Tick",
+    "Unparked", "Visit", "apply", "apply_completed", "due_work", "fresh_head", "limited", "run_status", "seal", "start",
 ]  # fmt: skip
 
 PARK_BACKOFF = 5.0
 _PARK_CAP = 300.0
+#: How the reason of a visit begins that waits for its turn under a limit: only `Unparked` wakes it.
+LIMITED = "limit "
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +82,23 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class Parked:
-    """A READY visit cannot be executed by the worker that got it."""
+    """A READY visit cannot be executed by the worker that got it.
+
+    It is due again after ``delay`` seconds, by default later each time. ``again``: it may have been begun before.
+    """
 
     visit: Visit
     reason: str
+    delay: float | None = None
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Unparked:
+    """The turn of a visit that is parked by a limit may have come, however long it was to wait."""
+
+    node: int
+    visit: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +122,7 @@ class Tick:
     can: Callable[[int], bool]
 
 
-EngineEvent = Completed | Failed | Dropped | Parked | Cancel | Resent | Tick
+EngineEvent = Completed | Failed | Dropped | Parked | Unparked | Cancel | Resent | Tick
 
 
 @dataclass(slots=True)
@@ -164,6 +179,9 @@ def apply(draft: Draft, event: EngineEvent) -> bool:
             return False
     elif isinstance(event, Resent):
         _resend(draft, event.nodes)
+    elif isinstance(event, Unparked):
+        if not _unpark(draft, event):
+            return False
     elif not _current(head, event.visit):
         return False
     elif isinstance(event, Completed):
@@ -208,7 +226,7 @@ def _apply_other(draft: Draft, event: Failed | Dropped | Parked) -> bool:
     elif draft.head.states[node] == DRAINING:
         drop(draft, node)
     elif isinstance(event, Parked):
-        _park(draft, node, event.reason)
+        _park(draft, event)
     else:
         return False
     propagate(draft)
@@ -216,14 +234,31 @@ def _apply_other(draft: Draft, event: Failed | Dropped | Parked) -> bool:
     return True
 
 
-def _park(draft: Draft, node: int, reason: str) -> None:
+def limited(activation: Activation) -> bool:
+    """Whether a parked visit waits for its turn under a limit."""
+    return activation.reason.startswith(LIMITED)
+
+
+def _park(draft: Draft, event: Parked) -> None:
+    node, reason = event.visit.node, event.reason
     old = draft.head.active[node]
-    delay = min(PARK_BACKOFF * 2.0 ** min(old.resend, 6), _PARK_CAP)
+    delay, resend = event.delay, max(old.resend, int(event.again))
+    if delay is None:
+        delay, resend = min(PARK_BACKOFF * 2.0 ** min(old.resend, 6), _PARK_CAP), old.resend + 1
     parked = Activation(
-        draft.nonce, draft.now, old.visit, old.attempt, old.resend + 1, draft.now + delay, old.runs, old.before, reason
+        draft.nonce, draft.now, old.visit, old.attempt, resend, draft.now + delay, old.runs, old.before, reason
     )
     draft.note("node:parked", node, old.visit, old.attempt, reason=reason)
     draft.schedule(node, PARKED, parked)
+
+
+def _unpark(draft: Draft, event: Unparked) -> bool:
+    old = draft.head.active.get(event.node)
+    if old is None or old.visit != event.visit or draft.head.states[event.node] != PARKED or not limited(old):
+        return False
+    again = Activation(draft.nonce, draft.now, old.visit, old.attempt, old.resend, 0.0, old.runs, old.before)
+    draft.resume(event.node, again)
+    return True
 
 
 def _tick(draft: Draft, event: Tick) -> bool:
@@ -234,6 +269,8 @@ def _tick(draft: Draft, event: Tick) -> bool:
         return True
     fired = False
     for node, old in list(head.active.items()):
+        if limited(old):
+            continue
         if head.states[node] == RETRYING and old.due <= now:
             fired = True
             draft.resume(node, Activation(draft.nonce, now, old.visit, old.attempt, 0, 0.0, old.runs, old.before))
