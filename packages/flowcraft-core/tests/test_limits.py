@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import pytest
@@ -20,6 +21,9 @@ from flowcraft.errors import ConditionError, DefinitionError, ExpressionError, I
 from flowcraft.graph import compile_graph
 from flowcraft.limits import Limits, Permit, exchange, give_back, renew
 from flowcraft.memory import MemoryAdapter, MemoryCoordination
+from flowcraft.model import Job
+from flowcraft.turns import Host, _Only
+from flowcraft.waiting import Waiter
 
 from .ports.virtual_clock import VirtualClock
 
@@ -307,3 +311,24 @@ async def test_in_process_a_key_that_cannot_be() -> None:
     assert result.errors[0].errors[0].kind == "ConditionError"
     assert "'api'" in result.errors[0].errors[0].text
     assert (await runtime.run("b", {"a": 1})).status == "completed"
+
+
+# ---- who may go on with a permit
+
+
+async def test_a_permit_is_for_one_visit_only() -> None:
+    class Worker:
+        async def claim(self, keys: Sequence[str]) -> Sequence[bool]:
+            return [True for _ in keys]
+
+        def forget(self, keys: Sequence[str]) -> None: ...
+
+        def wants(self, job: Job, node: Node) -> bool:
+            return job.queue == "served"
+
+    keeper = _Only(cast("Host", Worker()), Waiter("r", 0, "a", 2))
+    node = Node("a", "work")
+    assert keeper.wants(Job("r", "a", 2, 1, "n", "served"), node)
+    assert not keeper.wants(Job("r", "b", 2, 1, "n", "served"), node)
+    assert not keeper.wants(Job("r", "a", 1, 1, "n", "served"), node)
+    assert not keeper.wants(Job("r", "a", 2, 1, "n", "other"), node)

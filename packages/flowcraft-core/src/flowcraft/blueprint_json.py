@@ -130,7 +130,7 @@ def _parse_node(key: str | None, item: object) -> Node:
             join=_parse_join(config.get("joinStrategy"), config.get("losers", "cancel")),
             queue=_optional_text(config.get("queue"), f"queue of {at}"),
             priority=cast("int", config.get("priority", 0)),
-            limits=tuple(_parse_limit(limit) for _, limit in _items(config.get("limits"), "limits")),
+            limits=_parse_limits(config.get("limits")),
         )
     except DefinitionError as error:
         if at in str(error):
@@ -139,6 +139,12 @@ def _parse_node(key: str | None, item: object) -> Node:
 
 
 _LIMIT_KEYS = frozenset({"name", "key", "concurrency", "rate", "per", "burst"})
+
+
+def _parse_limits(value: object) -> tuple[Limit, ...]:
+    if value is not None and not isinstance(value, list):
+        raise DefinitionError(f"limits must be a list, not {told(value)}")
+    return tuple(map(_parse_limit, cast("list[object]", value or [])))
 
 
 def _parse_limit(item: object) -> Limit:

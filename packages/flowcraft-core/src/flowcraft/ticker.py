@@ -35,6 +35,7 @@ _PAGE: Final = 100
 _PARKED_LOOK: Final = 5.0
 _LONGEST_PARKED_LOOK: Final = 60.0
 _HOPEFUL: Final = 600.0
+_MEETING: Final = 3.0  # a visit that waits for a limit stays due for so long: every worker is to know of it
 _REMEMBERED: Final = 10_000
 _AT_ONCE: Final = 20
 _QUARANTINE: Final = 5.0
@@ -214,7 +215,7 @@ class Ticker:
         now = self._committer.time.now()
         graph, head = due.state.graph, due.state.committed()
         if not events(graph, head, now):
-            if self._left_to_others(run_id, graph, head, now):
+            if self._left_to_others(due, graph, head, now):
                 return {}
             await self._store.defer(run_id, token, self._next_look(due, graph, head, now))
             return {}
@@ -273,16 +274,17 @@ class Ticker:
                 times.append(self._due_at(head.states[node], activation))
         return max(min(times), now + self._interval)
 
-    def _left_to_others(self, run_id: str, graph: Graph, head: Head, now: float) -> bool:
+    def _left_to_others(self, one: _Due, graph: Graph, head: Head, now: float) -> bool:
         """Whether a visit is parked that another worker may be able to execute: then the run stays due for its ticker.
 
         A visit that nobody could execute for long is looked at less often, by everybody.
         """
         due = [(n, a) for n, a in head.active.items() if head.states[n] == PARKED and a.due <= now]
-        parked = [a for n, a in due if not (limited(a) and self._able(graph, n, a))]
+        parked = [a for n, a in due if now - a.due < _MEETING or not (limited(a) and self._able(graph, n, a))]
         if not any(now - activation.at < _HOPEFUL for activation in parked):
             return False
-        self._others[run_id] = self._clock.monotonic() + _PARKED_LOOK
+        pause = min(_PARKED_LOOK, self._next_look(one, graph, head, now) - now)
+        self._others[one.state.run_id] = self._clock.monotonic() + pause
         if len(self._others) > _REMEMBERED:
             self._others.popitem(last=False)
         return True

@@ -33,7 +33,7 @@ from flowcraft.limits import Demands, Limits, Permit, Refusal, exchange, give_ba
 from flowcraft.model import Job
 from flowcraft.ports import Clock, CoordinationStore, RunStore
 from flowcraft.runstate import RunState
-from flowcraft.waiting import Line, Lines, Waiter
+from flowcraft.waiting import Lines, Waiter
 
 __all__ = ["Host", "Pause", "Turns"]
 
@@ -131,7 +131,7 @@ class Turns:
             self._lines.forget(waiter)
             return permit
         self._lines.add(refusal, demands, [waiter])
-        return Pause(LIMITED + refusal.demand.name, self._lines.patience(refusal))
+        return Pause(LIMITED + refusal.demand.name, self._lines.patience(refusal, demands))
 
     def awaited(self, permit: Permit) -> bool:
         """Whether somebody here waits for what the permit holds."""
@@ -217,7 +217,7 @@ class Turns:
         """Let out as many of a line as may run now, each with its permit, while there is room for them."""
         while (line := self._lines.look(key)) is not None:
             if not self._host.has_room:
-                await self._send_round(key, line)
+                await self._send_round(key)
                 return
             permit = self._permit()
             try:
@@ -229,7 +229,7 @@ class Turns:
             finally:
                 await self._drop(permit)
 
-    async def _send_round(self, key: str, line: Line) -> None:
+    async def _send_round(self, key: str) -> None:
         """No room here: the first in line goes through the queue, if there is a slot for it at this moment."""
         turn = self._lines.pop([key])
         if turn is None:
@@ -242,7 +242,6 @@ class Turns:
                 self._lines.move(key, refusal, demands, waiter)
                 return
             await self._drop(permit)
-            line.closed = 0.0
             await self._committer.submit(waiter.run_id, Unparked(waiter.node, waiter.visit))
         except Exception as error:  # noqa: BLE001 - whatever it is, the others want their turn; a ticker finds this one
             _LOG.warning("a visit under a limit was not woken: %s", error, extra=_extra(waiter))
@@ -259,6 +258,8 @@ class Turns:
                 break
             key, demands, waiter = turn
             try:
+                if not demands[-1].slots and not await self._waits(waiter):
+                    continue  # a token for it would be lost
                 refusal = await self._get(permit, demands)
                 if refusal is not None:
                     self._lines.move(key, refusal, demands, waiter)
@@ -277,6 +278,15 @@ class Turns:
                 return result.kept
         await self.leave(permit)
         return None
+
+    async def _waits(self, waiter: Waiter) -> bool:
+        """Whether it is still parked."""
+        state = await self._committer.load(waiter.run_id)
+        if state is None:
+            return False
+        head = state.committed()
+        activation = head.active.get(waiter.node)
+        return activation is not None and activation.visit == waiter.visit and head.states[waiter.node] == PARKED
 
     async def _get(self, permit: Permit, demands: Demands) -> Refusal | None:
         before = permit.slots

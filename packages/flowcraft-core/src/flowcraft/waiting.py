@@ -21,7 +21,8 @@ __all__ = ["LONGEST", "Line", "Lines", "Waiter"]
 LONGEST: Final = 60.0
 _PACE: Final = 1.0  # seconds from one look at a full key to the next, at most
 _SHORTEST: Final = 0.01
-_DUE_PER_SECOND: Final = 20  # of the visits that wait: so much work is left to the tickers, however many they are
+_DUE_OF_GROUP: Final = 20  # visits each second, so that the tickers have little to do with those that wait for long …
+_DUE_OF_ALL: Final = 200  # … and of all groups; the first of a group are soon known to all workers
 _REMEMBERED: Final = 10_000
 
 
@@ -73,9 +74,11 @@ class Lines:
         """Half a second to one: from one look at a full key to the next."""
         return _PACE * (0.5 + 0.5 * self._spread())
 
-    def patience(self, refusal: Refusal) -> float:
+    def patience(self, refusal: Refusal, demands: Demands) -> float:
         """After how many seconds the tickers are to look at a visit that is parked now: the more wait, the later."""
-        return min(refusal.wait + self.pace() * (1 + len(self._known) / _DUE_PER_SECOND), LONGEST)
+        line = self._lines.get(refusal.demand.key)
+        group = len(line.groups.get(demands, ())) if line is not None else 0
+        return min(refusal.wait + self.pace() * (1 + group / _DUE_OF_GROUP + len(self._known) / _DUE_OF_ALL), LONGEST)
 
     def first_due(self) -> float | None:
         """When the first line is to be asked again."""
