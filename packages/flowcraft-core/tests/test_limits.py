@@ -188,6 +188,19 @@ async def test_all_or_nothing() -> None:
     assert second.lost
 
 
+async def test_a_token_is_kept_until_it_is_used() -> None:
+    coordination = MemoryCoordination(VirtualClock())
+    demands = Limits().demands(blueprint(Limit(rate=1, per=10.0)).node("a"), None)
+    permit, other = Permit("1"), Permit("2")
+    assert await exchange(coordination, permit, demands, 30) is None
+    assert await exchange(coordination, permit, demands, 30) is None, "it has one"
+    refused = await exchange(coordination, other, demands, 30)
+    assert refused is not None
+    assert refused.wait == pytest.approx(10)
+    permit.tokens = ()
+    assert await exchange(coordination, permit, demands, 30) is not None
+
+
 async def test_slots_are_handed_on_without_being_free() -> None:
     """From one visit to another with the wide slot in common; the narrow one is given back."""
     coordination = MemoryCoordination(VirtualClock())

@@ -149,16 +149,16 @@ class Intake:
         return batch[:room]
 
     @property
-    def may_adopt(self) -> bool:
-        """Whether there is room for a visit without a delivery; at least every other place is for those with one."""
+    def room(self) -> int:
+        """For how many visits without a delivery there is room; at least every other place is for those with one."""
         most = (self._concurrency + 1) // 2
-        return len(self._adopted) < most and len(self.slots) + len(self._arriving) < self._concurrency
+        return min(most - len(self._adopted), self._concurrency - len(self.slots) - len(self._arriving))
 
     def adopt(self, kept: Kept, permit: Permit | None = None) -> None:
         """Execute a visit that this worker made READY and claimed, under what its limits allow it already."""
         slot = Slot(kept.job, None, self._clock.monotonic())
         slot.permit = permit
-        if self.may_adopt:
+        if self.room > 0:
             self._adopted.add(slot)
             self._start(slot, self._runner.run(slot, Work.kept(kept)))
         else:  # the room was taken meanwhile

@@ -55,8 +55,8 @@ class Host(Keeper, Protocol):
     """The worker whose visits these are."""
 
     @property
-    def has_room(self) -> bool:
-        """Whether it has a place for a visit that comes without a delivery."""
+    def room(self) -> int:
+        """For how many visits that come without a delivery it has a place."""
         ...
 
     def adopt(self, kept: Kept, permit: Permit | None = None) -> None:
@@ -106,6 +106,7 @@ class Turns:
         self._poked = asyncio.Event()
         self._lines = Lines(clock, self._poked.set, spread)
         self._permits: set[Permit] = set()
+        self._coming = 0  # visits that are being woken for a place in the worker
         self._host: Host  # by `serve`, before anything is admitted
 
     def serve(self, host: Host) -> None:
@@ -216,10 +217,11 @@ class Turns:
     async def _look_at(self, key: str) -> None:
         """Let out as many of a line as may run now, each with its permit, while there is room for them."""
         while (line := self._lines.look(key)) is not None:
-            if not self._host.has_room:
+            if self._host.room <= self._coming:
                 await self._send_round(key)
                 return
             permit = self._permit()
+            self._coming += 1
             try:
                 kept = await self._hand(permit, [key])
                 if kept is not None:
@@ -227,6 +229,7 @@ class Turns:
                     self._host.adopt(kept, permit)
                     permit = self._permit()  # that one is the visit's now
             finally:
+                self._coming -= 1
                 await self._drop(permit)
 
     async def _send_round(self, key: str) -> None:

@@ -270,16 +270,16 @@ class Worker:
 
     def adopts(self, job: Job, node: Node) -> bool:
         """Whether this worker has room for a visit that its ticker wakes."""
-        return self._intake.may_adopt and self.wants(job, node)
+        return self._intake.room > 0 and self.wants(job, node)
 
     def adopt(self, kept: Kept, permit: Permit | None = None) -> None:
         """Execute a visit that its ticker, or the turn under a limit, woke and claimed for it."""
         self._intake.adopt(kept, permit)
 
     @property
-    def has_room(self) -> bool:
-        """Whether there is a place for a visit whose turn under a limit has come."""
-        return not self._stopping.is_set() and self._intake.may_adopt
+    def room(self) -> int:
+        """For how many visits there is a place whose turn under a limit has come."""
+        return 0 if self._stopping.is_set() else self._intake.room
 
     async def meet(self, state: RunState) -> None:
         """Its ticker looks at a run: some of its visits may wait for a limit."""
