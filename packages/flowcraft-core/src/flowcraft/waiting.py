@@ -137,11 +137,16 @@ class Lines:
             self._known.update(new)
 
     def move(self, key: str, refusal: Refusal, demands: Demands, waiter: Waiter) -> None:
-        """The whole group of one that was popped and refused goes where it was refused, that one first."""
+        """The whole group of one that was popped and refused goes where it was refused, that one first.
+
+        If that is where it was, it has had no turn: its group stays the next.
+        """
         line = self._lines.get(key)
         others = () if line is None else line.groups.pop(demands, ())
         self._known.difference_update(others)
         self.add(refusal, demands, [waiter, *others], first=True)
+        if refusal.demand.key == key and demands in self._lines[key].groups:
+            self._lines[key].groups.move_to_end(demands, last=False)
 
     def pop(self, keys: Iterable[str]) -> tuple[str, Demands, Waiter] | None:
         """The next who waits for one of these keys: from the line that had no turn for longest."""
