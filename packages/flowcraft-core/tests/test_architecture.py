@@ -20,7 +20,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / PACKAGE
 
 # A new module, or package of modules, gets its name in one of these lines. `flowcraft/__init__.py` is above them all.
 LEVELS = (
-    {"errors", "checks", "blueprint", "blueprint_json", "model"},
+    {"errors", "checks", "limit", "blueprint", "blueprint_json", "model"},
     {
         "_packing",
         "_tags",
@@ -41,7 +41,19 @@ LEVELS = (
         "values",
     },
     {"engine"},
-    {"batchruns", "calls", "executor", "middleware", "nodes", "notes", "outcome", "registry", "results", "subflows"},
+    {
+        "batchruns",
+        "calls",
+        "executor",
+        "limits",
+        "middleware",
+        "nodes",
+        "notes",
+        "outcome",
+        "registry",
+        "results",
+        "subflows",
+    },
     {
         "adapter",
         "children",
@@ -63,12 +75,16 @@ LEVELS = (
         "settling",
         "starting",
         "ticker",
+        "turns",
         "visits",
+        "waiting",
+        "hosting",
+        "work",
         "worker",
         "writing",
     },
-    {"runtime", "local", "localchildren", "locallanes", "localtasks", "memory", "sqlite", "stepping"},
-    {"flow", "steps", "shapes", "analysis", "uigraph", "lint", "diagrams", "cli", "testing", "conformance"},
+    {"runtime", "gate", "local", "localchildren", "locallanes", "localtasks", "memory", "sqlite", "stepping"},
+    {"flow", "single", "steps", "shapes", "analysis", "uigraph", "lint", "diagrams", "cli", "testing", "conformance"},
 )
 LEVEL_OF = {name: level for level, names in enumerate(LEVELS) for name in names}
 TOP = len(LEVELS)  # flowcraft itself, and flowcraft.__main__

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -19,6 +19,8 @@ from flowcraft.errors import InvalidRequest
 from flowcraft.firing import Firing
 from flowcraft.folding import Rules
 from flowcraft.leases import StoreLeases
+from flowcraft.limit import Limit
+from flowcraft.limits import Limits
 from flowcraft.model import Page, RunStatus, RunSummary
 from flowcraft.ports import CoordinationStore, EventBus, JobQueue, RunStore
 from flowcraft.reconciler import Reconciler
@@ -41,7 +43,8 @@ class AdapterOptions:
     ever · ``lease_ttl``: how long the visits of a dead worker are left alone · ``stalled_threshold_seconds``: without a
     commit for so long, a run may be stalled for the reconciler · ``drain_grace``: how long a cancelled visit may go
     without a sign of life before it counts as over · ``resend_after``: until the message of a visit that nobody works
-    on is sent again, doubled each time · ``tick``: the mean time from one look at due runs to the next.
+    on is sent again, doubled each time · ``tick``: the mean time from one look at due runs to the next ·
+    ``queue_limits``: a `Limit` for every visit that comes from a queue, by the queue's name; the same in all processes.
     """
 
     queue_name: str = "flowcraft-queue"
@@ -51,12 +54,16 @@ class AdapterOptions:
     drain_grace: float = 30.0
     resend_after: float = 30.0
     tick: float = 1.0
+    queue_limits: Mapping[str, Limit] = field(default_factory=dict[str, Limit])
 
     def __post_init__(self) -> None:
         if min(self.lease_ttl, self.tick, self.drain_grace, self.resend_after) <= 0:
             raise InvalidRequest("lease_ttl, drain_grace, resend_after and tick must be positive")
         if self.retention is not None and self.retention < 0:
             raise InvalidRequest("retention must not be negative")
+        for queue, limit in self.queue_limits.items():
+            if not isinstance(limit, Limit):
+                raise InvalidRequest(f"the limit of queue {queue!r} must be a Limit, not {type(limit).__name__}")
 
 
 class _Closable(Protocol):
@@ -98,6 +105,7 @@ class Adapter:
         self.coordination: CoordinationStore = coordination or StoreLeases(store, runtime.clock)
         self.events = events
         self._owned = tuple(owned)
+        self._limits = Limits(self.options.queue_limits)
         self._bound = store.bind(queue)
         self._open: AsyncExitStack | None = None
         self._started: AsyncExitStack | None = None
@@ -199,7 +207,8 @@ class Adapter:
             made = Worker(
                 options, committer, executor,
                 store=self.store, queue=self.queue, coordination=self.coordination, codec=self.runtime.codec,
-                clock=self.runtime.clock, events=self.events, side_tasks=side, children=self._children,
+                clock=self.runtime.clock, events=self.events, limits=self._limits, side_tasks=side,
+                children=self._children,
             )  # fmt: skip
             clockwork.serve(made)
             async with made as running:

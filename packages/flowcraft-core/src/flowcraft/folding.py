@@ -238,7 +238,7 @@ def _share_out(state: RunState, submissions: list[Submission], effects: Effects,
         for node, job in ready.items():
             activation = state.draft.head.active[node]
             definition = definition_of(graph, node, activation)
-            if job.resend == 0 and keeper.wants(job, definition):
+            if activation.nonce == state.draft.nonce and keeper.wants(job, definition):  # else others heard of it
                 submission.kept = (job, node)
                 del ready[node]
                 break

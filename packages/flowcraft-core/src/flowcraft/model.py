@@ -146,6 +146,11 @@ class Job:
         node = self.node if self.item < 0 else f"{self.node}\x1f{self.item}"
         return f"{self.run_id}\x1f{node}\x1f{self.visit}\x1f{self.attempt}\x1f{self.nonce}"
 
+    @property
+    def visit_key(self) -> str:
+        """The visit's attempt, whichever activation it is owed under: parking mints another one."""
+        return self.claim_key.rpartition("\x1f")[0]
+
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:

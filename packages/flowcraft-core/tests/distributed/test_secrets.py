@@ -289,7 +289,7 @@ async def die_often(app: SqliteAdapter) -> None:
     async with app.queue.deliveries([app.options.queue_name], prefetch=1) as batches:
         (delivery,) = await anext(batches)
         for number in range(5):
-            await Claims(app.coordination, f"dead {number}", 30.0, app.runtime.clock).begun(delivery.job.claim_key)
+            await Claims(app.coordination, f"dead {number}", 30.0, app.runtime.clock).begun(delivery.job.visit_key)
         await delivery.retry()
 
 

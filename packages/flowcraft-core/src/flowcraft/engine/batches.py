@@ -92,7 +92,7 @@ def fill(draft: Draft, node: int) -> None:
         draft.rearm(item_slot(node, item), batch.visit, 1)
 
 
-def come_back(draft: Draft, slot: int) -> bool:
+def come_back(draft: Draft, slot: int, again: Activation | None = None) -> bool:
     """Make an item READY whose time has come; False if it left the window, which has no room now."""
     head = draft.head
     batch, old = head.batches[node_of(slot)], head.active[slot]
@@ -101,7 +101,7 @@ def come_back(draft: Draft, slot: int) -> bool:
             return False
         batch.away.discard(item_of(slot))
         batch.busy += 1
-    draft.resume(slot, Activation(draft.nonce, draft.now, old.visit, old.attempt))
+    draft.resume(slot, again or Activation(draft.nonce, draft.now, old.visit, old.attempt))
     return True
 
 

@@ -11,7 +11,8 @@ from flowcraft.model import ErrorInfo
 
 __all__ = [
     "Cancel", "ChildAsked", "ChildEnded", "ChildStarted", "Completed", "Dropped", "EngineEvent", "Failed",
-    "MarkCompleted", "Parked", "Patch", "Pause", "Resent", "Retry", "Rollback", "Signal", "Tick", "Unpause", "Visit",
+    "MarkCompleted", "Parked", "Patch", "Pause", "Resent", "Retry", "Rollback", "Signal", "Tick", "Unparked", "Unpause",
+    "Visit",
 ]  # fmt: skip
 
 
@@ -67,10 +68,23 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class Parked:
-    """A READY visit cannot be executed by the worker that got it."""
+    """A READY visit cannot be executed by the worker that got it.
+
+    It is due again after ``delay`` seconds, by default later each time. ``again``: it may have been begun before.
+    """
 
     visit: Visit
     reason: str
+    delay: float | None = None
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Unparked:
+    """The turn of a visit that is parked by a limit may have come, however long it was to wait."""
+
+    node: int
+    visit: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +189,7 @@ class Tick:
 
 Command = Pause | Unpause | Patch | MarkCompleted | Retry | Rollback
 EngineEvent = (
-    Completed | Failed | Dropped | Parked | Cancel | Resent | Tick | Signal | ChildStarted | ChildEnded | ChildAsked
+    Completed | Failed | Dropped | Parked | Unparked | Cancel | Resent | Tick | Signal
+    | ChildStarted | ChildEnded | ChildAsked
     | Command
 )  # fmt: skip
