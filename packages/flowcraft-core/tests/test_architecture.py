@@ -30,6 +30,7 @@ LEVELS = (
         "client",
         "committer",
         "folding",
+        "history",
         "intake",
         "leases",
         "mailbox",

@@ -134,11 +134,12 @@ class Adapter:
 
     def _build_committer(self) -> Committer:
         runtime, options = self.runtime, self.options
+        graphs = Graphs(runtime, self.store)
         self._committer = committer = Committer(
             self.store,
             self.queue,
             self.coordination,
-            graphs=Graphs(runtime, self.store),
+            graphs=graphs,
             codec=runtime.codec,
             clock=runtime.clock,
             time=StoreTime(self.store, runtime.clock),
@@ -151,7 +152,7 @@ class Adapter:
             ),
             events=self.events,
         )
-        access = RunAccess(committer, self.store, self.events, runtime.codec, runtime.clock, runtime.names_of)
+        access = RunAccess(committer, self.store, self.events, runtime.codec, runtime.clock, graphs, runtime.names_of)
         self._client = Client(runtime, access, store=self.store, queue=self.queue, events=self.events)
         return committer
 

@@ -14,6 +14,7 @@ from flowcraft.engine.inputs import InputPlan
 from flowcraft.engine.transition import Effects, EngineEvent, Visit, apply, due_work, run_status, seal
 from flowcraft.errors import PayloadTooLarge
 from flowcraft.graph import Graph
+from flowcraft.history import carrying
 from flowcraft.model import Capabilities, Change, Event, Index, Job, ValueKey
 from flowcraft.ports import Delivery
 from flowcraft.runstate import RunState, pack_head
@@ -183,21 +184,26 @@ def fold(
         state.tentative = False
         return None
     head = draft.head
+    if rules.limits.history and not effects.facts:  # a timer fired, or messages are sent again
+        effects.facts.append(("run:updated", -1, 0, 0, {}))
+        head.seq += 1
     if head.wake_at is not None and head.wake_at <= now:
         # The engine only ever moves it forward; one that has passed would wake the ticker after every commit.
         head.wake_at = due_work(head, now, rules.times)[0]
     jobs = _share_out(state, submissions, effects, rules)
+    packed = pack_head(draft.graph.content_hash, head)
+    events = fold_events(draft.graph, state.run_id, head, effects, now)
     change = Change(
         run_id=state.run_id,
         version=state.version,
         token=nonce,
-        head=pack_head(draft.graph.content_hash, head),
+        head=packed,
         index=head_index(head, now, rules.retention),
         values=cast("Mapping[ValueKey, bytes]", effects.values),  # cells are bytes here
         deleted=effects.deleted,
         jobs=jobs,
         deliveries=[s.delivery for s in submissions if s.delivery is not None and not s.kept] if rules.bound else (),
-        events=fold_events(draft.graph, state.run_id, head, effects, now),
+        events=carrying(events, state.raw, packed) if rules.limits.history else events,
     )
     _check_size(change, rules)
     return Fold(state, submissions, effects, change)
@@ -233,7 +239,8 @@ def _share_out(state: RunState, submissions: list[Submission], effects: Effects,
 def change_size(change: Change, *, history: bool) -> tuple[int, int]:
     """How many items and bytes a change makes a store write, roughly."""
     items = 1 + len(change.values) + len(change.deleted) + len(change.jobs) + (len(change.events) if history else 0)
-    return items, len(change.head) + sum(map(len, change.values.values()))
+    size = len(change.head) + sum(map(len, change.values.values()))
+    return items, size + (sum(len(event.head) for event in change.events) if history else 0)
 
 
 def _check_size(change: Change, rules: Rules) -> None:

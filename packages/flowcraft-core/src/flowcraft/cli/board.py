@@ -133,7 +133,7 @@ class Board:
             self.status, self.ended = word, event.at
         elif word == "cancelling":
             self.status = word
-        return None if word in TERMINAL else f"run {self.run_id} {word}"
+        return None if word in TERMINAL or word == "updated" else f"run {self.run_id} {word}"
 
     def _told(self, row: Row, event: Event) -> str:
         words = [row.id, "trying again" if row.state == "running" else row.state]
