@@ -55,7 +55,10 @@ class _ToCell(Protocol):
 
 @dataclass(slots=True)
 class ExecutionOutcome:
-    """What came of it: a completed outcome with cells, or a failed one. ``attempts`` is the last attempt's number."""
+    """What came of it: a completed outcome with cells, or a failed one.
+
+    ``attempts`` is the last attempt's number; it ``took`` so many seconds, where that was asked for.
+    """
 
     ok: bool
     output: Cell = None
@@ -66,6 +69,7 @@ class ExecutionOutcome:
     fatal: bool = False
     attempts: int = 1
     random: float = 0.5
+    took: float | None = None
 
 
 @asynccontextmanager
@@ -147,6 +151,7 @@ class Executor:
             request = replace(request, hint=_from_thread(request.hint))
         while True:
             ctx: NodeContext[Any, Any] | None = None
+            began = self._clock.monotonic() if request.timed else None
             try:
                 value = detached(request.input)
                 if prepared.wanted is not None:
@@ -162,7 +167,8 @@ class Executor:
                     value, action = value.output, _action(value.action)
                 cell = self._to_cell(value)
                 writes = None if ctx.opened_context is None else self._cells(ctx.opened_context.writes)
-                return ExecutionOutcome(True, cell, action, writes, None, True, False, attempt)
+                took = None if began is None else self._clock.monotonic() - began
+                return ExecutionOutcome(True, cell, action, writes, None, True, False, attempt, 0.5, took)
             except asyncio.CancelledError as error:
                 if _cancelled_from_outside():
                     raise
@@ -173,6 +179,7 @@ class Executor:
                 if opened is not None and opened.trouble is not None:
                     raise opened.trouble from error
                 outcome = _failed(error, error, prepared.function, attempt)
+            outcome.took = None if began is None else self._clock.monotonic() - began
             if not await self._again(request, outcome, attempt):
                 return outcome
             attempt += 1

@@ -125,7 +125,10 @@ def _context_key(key: object) -> str:
 
 @dataclass(slots=True)
 class VisitRequest:
-    """One visit to execute. ``node`` is the node whose function runs; ``input`` and context values are decoded data."""
+    """One visit to execute. ``node`` is the node whose function runs; ``input`` and context values are decoded data.
+
+    ``timed``: whether the outcome is to say how long it took.
+    """
 
     run_id: str
     node: Node
@@ -134,6 +137,7 @@ class VisitRequest:
     input: Any
     read_context: ReadContext
     hint: Callable[[str, Mapping[str, object]], None] | None = None
+    timed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

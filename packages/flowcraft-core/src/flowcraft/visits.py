@@ -192,7 +192,7 @@ class VisitRunner:
         try:
             request = VisitRequest(
                 job.run_id, definition, job.visit, job.attempt, await self._input(work), self._reader(job.run_id),
-                self._hinter(work) if self._tell is not None else None,
+                self._hinter(work) if self._tell is not None else None, timed=True,
             )  # fmt: skip
             if request.hint is not None:
                 request.hint("node:started", {})
@@ -279,11 +279,12 @@ class VisitRunner:
 
 
 def _event(visit: Visit, outcome: ExecutionOutcome) -> EngineEvent:
+    took = None if outcome.took is None else round(outcome.took, 6)
     if outcome.ok:
-        return Completed(visit, outcome.output, outcome.action, outcome.writes)
+        return Completed(visit, outcome.output, outcome.action, outcome.writes, outcome.attempts, took)
     error = outcome.error or ErrorInfo("NodeFailed", "")
     told = ErrorInfo(_text(error.kind), _text(error.text), _text(error.trace))
-    return Failed(visit, told, outcome.retryable, outcome.fatal, outcome.attempts, outcome.random)
+    return Failed(visit, told, outcome.retryable, outcome.fatal, outcome.attempts, outcome.random, took)
 
 
 def _text(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 import pytest
 
@@ -36,9 +37,7 @@ def test_heads_of_any_size_are_rebuilt(size: int) -> None:
     source = random.Random(size)
     heads = _heads(size, 12, source)
     records = [record(b"", heads[0], before=0, after=1)]
-    records += [
-        record(old, new, before=n, after=n + 1) for n, (old, new) in enumerate(zip(heads, heads[1:], strict=False), 1)
-    ]
+    records += [record(old, new, before=n, after=n + 1) for n, (old, new) in enumerate(pairwise(heads), 1)]
     for number, head in enumerate(heads):
         assert rebuild(records[: number + 1]) == head
     assert all(len(data) < 100 + size // 20 for data in records[1:]), [len(data) for data in records]

@@ -88,18 +88,16 @@ async def test_nobody_is_told(world: World) -> None:
     async def listen() -> None:
         async with world.events.subscribe() as events:
             async for event in events:
-                heard.append(event)
+                heard.append(event)  # noqa: PERF401 - it is looked at while it grows
 
     listening = asyncio.create_task(listen())
     await asyncio.sleep(0)
     handle = await world.finish(process.adapter.start_run(chain(5), run_id="r"))
-    watched: list[Event] = []
 
-    async def watch() -> None:
-        async for event in handle.watch():
-            watched.append(event)
+    async def watch() -> list[Event]:
+        return [event async for event in handle.watch()]
 
-    await world.finish(watch())
+    watched = await world.finish(watch())
     told = [*heard, *watched, *(await world.finish(handle.history()))]
     listening.cancel()
     assert len(heard) > 5

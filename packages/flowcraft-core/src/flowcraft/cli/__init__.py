@@ -14,9 +14,9 @@ from typing import Any, cast
 
 from flowcraft.cli.documents import diagram_command, lint_command
 from flowcraft.cli.failures import OK, USAGE, report
+from flowcraft.cli.inspecting import inspect_command
 from flowcraft.cli.looking import (
     cancel_command,
-    inspect_command,
     list_command,
     reconcile_command,
     status_command,

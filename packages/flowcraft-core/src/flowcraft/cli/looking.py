@@ -1,4 +1,4 @@
-"""``flowcraft status``, ``list``, ``cancel``, ``reconcile`` and ``inspect``: what goes on in a store."""
+"""``flowcraft status``, ``list``, ``cancel``, and ``reconcile``: what goes on in a store."""
 
 from __future__ import annotations
 
@@ -7,26 +7,23 @@ import dataclasses
 import shutil
 import sys
 import time
-from collections.abc import Sequence
 
 from flowcraft.adapter import Adapter
 from flowcraft.blueprint import Blueprint
-from flowcraft.cli.board import Board, clip, seconds
+from flowcraft.cli.board import Board, seconds
 from flowcraft.cli.failures import FAILED, OK, one_line
 from flowcraft.cli.payload import to_json
 from flowcraft.cli.results import print_result, view_data
 from flowcraft.cli.running import follow
 from flowcraft.cli.screen import Screen, style_of
 from flowcraft.cli.targets import store_of
-from flowcraft.cli.timeline import Stretch, draw_timeline, stretches
 from flowcraft.errors import Misconfigured, RunNotFound
-from flowcraft.model import Event
 from flowcraft.runstate import unpack_head
 
 __all__ = [
     "cancel_command",
-    "inspect_command",
     "list_command",
+    "moment",
     "reconcile_command",
     "status_command",
     "stored_blueprint",
@@ -70,7 +67,7 @@ async def list_command(args: argparse.Namespace) -> int:
         now = time.time()
         for row in page.items:
             ids = one_line(row.run_id), row.status, one_line(row.blueprint_id)
-            table.append((*ids, _moment(row.created_at), f"{seconds(max(0.0, now - row.updated_at))} ago"))
+            table.append((*ids, moment(row.created_at), f"{seconds(max(0.0, now - row.updated_at))} ago"))
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         for cells in table:
             print("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip())
@@ -79,7 +76,8 @@ async def list_command(args: argparse.Namespace) -> int:
         return OK
 
 
-def _moment(at: float) -> str:
+def moment(at: float) -> str:
+    """A point in time for people, in the local time zone."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
@@ -122,47 +120,3 @@ async def stored_blueprint(adapter: Adapter, run_id: str) -> Blueprint:
     if data is None:
         raise Misconfigured(f"the blueprint {content_hash} of run {run_id!r} is not in the store")
     return Blueprint.from_json(data)
-
-
-async def inspect_command(args: argparse.Namespace) -> int:
-    """The timeline and the errors of a run, from its history."""
-    async with store_of(args.app, args.url) as adapter:
-        handle = adapter.run(args.run_id)
-        view = await handle.view()
-        blueprint = await stored_blueprint(adapter, args.run_id)
-        events = await handle.history()
-        visits = stretches(blueprint, events, time.time())
-        if args.json:
-            told = {**view_data(args.run_id, view), "flow": blueprint.id, "visits": [v.to_dict() for v in visits]}
-            print(to_json({**told, "events": [dataclasses.asdict(event) for event in events]}))
-            return OK
-        _print_summary(args.run_id, blueprint, view.status, events)
-        style = style_of(sys.stdout)
-        for line in draw_timeline(visits, width=max(60, shutil.get_terminal_size().columns - 1), style=style):
-            print(line)
-        _print_rest(visits, style.more)
-        return OK
-
-
-def _print_summary(run_id: str, blueprint: Blueprint, status: str, events: Sequence[Event]) -> None:
-    print(f"run      {one_line(run_id)}")
-    version = f" (version {blueprint.version})" if blueprint.version else ""
-    print(f"flow     {one_line(blueprint.id)}{version}, {len(blueprint.nodes)} nodes")
-    print(f"status   {status}")
-    if events:
-        print(f"started  {_moment(events[0].at)}, {seconds(events[-1].at - events[0].at)} to the last event")
-        kinds = [event.type for event in events]
-        retries, fallbacks = kinds.count("node:retrying"), kinds.count("node:fallback")
-        print(f"events   {len(events)}, {retries} later retries, {fallbacks} fallbacks")
-    else:
-        print("events   none: this store keeps no history")
-    print()
-
-
-def _print_rest(visits: list[Stretch], more: str) -> None:
-    skipped = [one_line(visit.node) for visit in visits if visit.state == "skipped"]
-    if skipped:
-        print(clip(f"\nskipped: {', '.join(skipped)}", 400, more))
-    for visit in visits:
-        if visit.error:
-            print(f"\n{visit.state}: {one_line(visit.node)}: {visit.error}")

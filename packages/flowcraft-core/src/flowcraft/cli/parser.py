@@ -198,7 +198,11 @@ def _reconcile(commands: _Commands) -> None:
 
 
 def _inspect(commands: _Commands) -> None:
-    _add(commands, "inspect", "show a run's timeline and errors", _run_id, _app, _json)
+    parser = _add(commands, "inspect", "show a run's timeline and errors", _run_id, _app, _json)
+    parser.add_argument(
+        "--at", metavar="SEQ", type=_number(int, 1), help="its state as it was after event number SEQ, instead"
+    )
+    parser.add_argument("--all", action="store_true", help="every visit, retry and failure, however many there are")
 
 
 def _lint(commands: _Commands) -> None:

@@ -98,7 +98,7 @@ class Draft:
 
     __slots__ = (
         "_altered", "_shared", "changed", "decode", "deleted", "encode", "ended", "facts", "failed", "finals", "fired",
-        "graph", "head", "left", "nonce", "now", "read", "ready", "revoked", "times", "values", "work",
+        "graph", "head", "left", "measured", "nonce", "now", "read", "ready", "revoked", "times", "values", "work",
     )  # fmt: skip
 
     def __init__(
@@ -136,6 +136,7 @@ class Draft:
         self.revoked: list[tuple[int, Activation]] = []
         self.changed = False
         self.failed = False
+        self.measured: dict[str, object] = {}
         self._shared: dict[tuple[int, int], Activation] = {}
         self._altered: dict[tuple[int, int], tuple[Activation, Activation]] = {}
         if self.facts is not None:

@@ -63,7 +63,8 @@ def complete(draft: Draft, node: int, output: Cell, action: str | None) -> None:
     done = (*activation.before, (function, activation.visit))
     for other, visit in done:
         _store_output(draft, other, visit, output)
-    draft.note("node:completed", node, activation.visit, activation.attempt, action=action, by=graph.ids[function])
+    draft.note("node:completed", node, activation.visit, activation.attempt, action=action, by=graph.ids[function],
+               **draft.measured)  # fmt: skip
     if head.phase != "running":
         head.states[node] = COMPLETED
         _count(draft, done, succeeded=True)
@@ -98,7 +99,8 @@ def _complete_simply(draft: Draft, node: int, activation: Activation, output: Ce
     draft.values[graph.key_of[node] if visit == 1 else output_key(graph, node, visit)] = output
     head.states[node] = COMPLETED
     if draft.facts is not None:
-        draft.note("node:completed", node, activation.visit, activation.attempt, action=action, by=graph.ids[node])
+        draft.note("node:completed", node, activation.visit, activation.attempt, action=action, by=graph.ids[node],
+                   **draft.measured)  # fmt: skip
     fallback = graph.fallback[node]
     if fallback >= 0:
         draft.finals.append(fallback)
@@ -178,7 +180,8 @@ def fail(
     done = (*activation.before, (function, activation.visit))
     fallback = graph.fallback[function]
     if going_on and not fatal and fallback >= 0:
-        draft.note("node:fallback", node, activation.visit, attempts, error=str(error), fallback=graph.ids[fallback])
+        draft.note("node:fallback", node, activation.visit, attempts, error=str(error), fallback=graph.ids[fallback],
+                   **draft.measured)  # fmt: skip
         draft.activate(node, runs=fallback, before=done)
         return
     _count(draft, done, succeeded=False)
@@ -191,7 +194,7 @@ def fail(
 def _retry(draft: Draft, node: int, old: Activation, attempts: int, error: ErrorInfo, delay: float) -> None:
     due = draft.now + delay
     again = Activation(draft.nonce, draft.now, old.visit, attempts + 1, 0, due, old.runs, old.before)
-    draft.note("node:retrying", node, old.visit, attempts, error=str(error), due=due)
+    draft.note("node:retrying", node, old.visit, attempts, error=str(error), due=due, **draft.measured)
     if delay > 0:
         draft.schedule(node, RETRYING, again)
     else:
@@ -212,7 +215,7 @@ def _fail_for_good(draft: Draft, node: int, done: tuple[tuple[int, int], ...], e
     graph, head = draft.graph, draft.head
     head.failures.append(Failure(node, done))
     draft.failed = True
-    draft.note("node:failed", node, done[-1][1], error=str(error), by=graph.ids[done[-1][0]])
+    draft.note("node:failed", node, done[-1][1], 0, error=str(error), by=graph.ids[done[-1][0]], **draft.measured)
     if head.phase != "running":
         head.states[node] = stopped_state(draft, node, FAILED)
         return

@@ -51,17 +51,23 @@ class Visit:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """User code returned. ``writes`` are context keys; MISSING deletes one."""
+    """User code returned, at the attempt number ``attempts`` (0: the visit's), which ``took`` so many seconds.
+
+    ``writes`` are context keys; MISSING deletes one.
+    """
 
     visit: Visit
     output: Cell
     action: str | None = None
     writes: Mapping[str, Cell] | None = None
+    attempts: int = 0
+    took: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """User code failed; ``attempts`` is the number of the last attempt made, ``random`` spreads the retry's delay."""
+    """User code failed; ``attempts`` is the number of the last attempt made, which ``took`` so many seconds;
+    ``random`` spreads the retry's delay."""
 
     visit: Visit
     error: ErrorInfo
@@ -69,6 +75,7 @@ class Failed:
     fatal: bool = False
     attempts: int = 0
     random: float = 0.5
+    took: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,11 +174,20 @@ def apply(draft: Draft, event: EngineEvent) -> bool:
     elif not _current(head, event.visit):
         return False
     elif isinstance(event, Completed):
+        draft.measured = _measured(event)
         apply_completed(draft, event.visit.node, event.output, event.action, event.writes)
     else:
         return _apply_other(draft, event)
     draft.changed = True
     return True
+
+
+def _measured(event: Completed | Failed) -> dict[str, object]:
+    """What the history tells about the execution: how long it took, and of how many attempts it is the last."""
+    told: dict[str, object] = {} if event.took is None else {"took": event.took}
+    if event.attempts > event.visit.attempt:
+        told["attempts"] = event.attempts
+    return told
 
 
 def _current(head: Head, visit: Visit) -> bool:
@@ -202,9 +218,11 @@ def apply_completed(
 def _apply_other(draft: Draft, event: Failed | Dropped | Parked) -> bool:
     node = event.visit.node
     if isinstance(event, Failed):
+        draft.measured = _measured(event)
         attempts = max(event.attempts, event.visit.attempt)
         fail(draft, node, event.error, retryable=event.retryable, fatal=event.fatal, attempts=attempts,
              random=event.random)  # fmt: skip
+        draft.measured = {}  # it is not of the next outcome in this draft
     elif draft.head.states[node] == DRAINING:
         drop(draft, node)
     elif isinstance(event, Parked):
