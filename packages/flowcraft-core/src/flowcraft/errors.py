@@ -9,6 +9,7 @@
     │   ├── RunNotFound
     │   ├── RunConflict            the id is taken by a run with another input or blueprint
     │   ├── RunFailed              raised by ``RunResult.raise_for_failure``
+    │   ├── MigrationRefused       the run cannot be moved to this blueprint; names the nodes
     │   └── InvalidRequest         a value of the request is refused: id, limit, option
     ├── NodeError                  what went wrong in one visit of a node
     │   ├── NodeFailed             user code raised
@@ -39,6 +40,7 @@ __all__ = [
     "FlowcraftError",
     "InvalidRequest",
     "LeaseLost",
+    "MigrationRefused",
     "Misconfigured",
     "NodeError",
     "NodeFailed",
@@ -96,6 +98,14 @@ class RunFailed(RunError):
     def __init__(self, message: str, *, errors: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.errors = errors
+
+
+class MigrationRefused(RunError):
+    """The run cannot be moved to this blueprint; ``nodes`` are the ids of the nodes that stand in the way."""
+
+    def __init__(self, message: str, *, nodes: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.nodes = nodes
 
 
 class InvalidRequest(RunError):

@@ -1,0 +1,201 @@
+"""Random workflows that are moved to another blueprint while they run, again and again.
+
+First to the same workflow in other numbers, in lock step with the oracle, which does not notice. Then to workflows that
+were changed at random: a run is refused and goes on as before, or it ends.
+"""
+
+# ruff: noqa: TID252 - the folder's name has a hyphen, so that nothing here can be imported absolutely
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from flowcraft.blueprint import Blueprint, Edge, Node, Retry
+from flowcraft.codec import JsonCodec
+from flowcraft.engine.draft import TIMES
+from flowcraft.engine.head import OPEN, PENDING, decode_head, encode_head
+from flowcraft.engine.migrate import migrate
+from flowcraft.errors import DefinitionError, MigrationRefused
+from flowcraft.graph import Graph, compile_graph
+
+from ..oracle.behaviour import behave
+from ..oracle.generator import generate
+from ..oracle.views import Slot
+from .driving import Chaos, CheckedRun, in_lock_step
+from .seeds import both, replayable, seeds
+
+_CODEC = JsonCodec()
+
+
+class MovingRun(CheckedRun):
+    """A checked run that can be moved to another graph."""
+
+    def move(self, new: Graph) -> None:
+        old, before = self.graph, self.stored.head
+        self._commits += 1
+        head = self.head
+        try:
+            made = migrate(old, new, head, nonce=f"t{self._commits}", now=self.now, times=TIMES, encode=_CODEC.encode)
+        finally:
+            assert encode_head(head) == before, "the head that was given has changed"
+        self._keep(old, made.head.states, new)
+        self.graph = new
+        values = {to: self.stored.values.pop(key) for key, to in made.moved}
+        self.stored.values.update(values)
+        for key, cell in made.effects.values.items():
+            assert isinstance(cell, bytes)
+            self.stored.values[key] = cell
+        self.stored.head = encode_head(made.head)
+        renumbered = {n: new.index.get(node_id, -1) for n, node_id in enumerate(old.ids)}
+        self.given = [replace(visit, node=renumbered[visit.node]) for visit in self.given]
+        ended = self.ended.items()
+        self.ended = Counter({(renumbered.get(node, -1), by, visit): n for (node, by, visit), n in ended})
+        assert made.effects.facts[0][0] == "run:migrated"
+        states = bytearray(new.node_count)
+        for n in head.active:
+            states[renumbered[n]] = head.states[n]
+        active = {renumbered[n]: activation for n, activation in head.active.items()}
+        self._check_change(made.head, made.effects, encode_head(replace(made.head, states=states, active=active)))
+
+    def _keep(self, old: Graph, states: bytearray, new: Graph) -> None:
+        """What was decided stays decided: only what was pending, or is not needed any more, may differ."""
+        head = decode_head(self.stored.head)
+        for n, node_id in enumerate(old.ids):
+            if head.states[n] not in (PENDING, OPEN) and n not in head.active:
+                assert states[new.index[node_id]] == head.states[n], f"{node_id} was decided otherwise"
+
+
+class _Restless(MovingRun):
+    """Moved to other numbers whenever somebody looks at it, now and then."""
+
+    source: random.Random
+    moves = 0
+
+    def ready(self) -> list[Slot]:
+        head = self.head
+        if not head.terminal and head.phase == "running" and self.source.random() < 0.4:
+            graph = _shuffled(self.graph, self.source)
+            if graph is not None:
+                self.move(graph)
+                type(self).moves += 1
+        return super().ready()
+
+
+def _shuffled(graph: Graph, source: random.Random) -> Graph | None:
+    """The same workflow in other numbers; None if the order of the nodes decides where a cycle begins."""
+    nodes = list(graph.blueprint.nodes)
+    source.shuffle(nodes)
+    try:
+        made = compile_graph(replace(graph.blueprint, nodes=tuple(nodes)))
+    except DefinitionError:
+        return None
+    return made if _headers(made) == _headers(graph) else None
+
+
+def _headers(graph: Graph) -> set[tuple[str, frozenset[str]]]:
+    return {(graph.ids[p.header], frozenset(graph.ids[n] for n in p.members)) for p in graph.scopes[1:]}
+
+
+def _later(node: Node) -> Node:
+    return node if node.retry.attempts == 1 else replace(node, retry=Retry(node.retry.attempts, delay=60.0, jitter=0.0))
+
+
+def _renumbered(seed: int) -> str:
+    source = random.Random(seed)
+    workflow = generate(source, refused=0.0)
+    blueprint = workflow.blueprint
+    if source.random() < 0.5:
+        blueprint = replace(blueprint, nodes=tuple(map(_later, blueprint.nodes)))
+    made = both(blueprint, workflow.run_input)
+    assert made is not None
+    run = _Restless(blueprint, workflow.run_input, graph=made[0])
+    run.source = random.Random(-seed)
+    chaos = source.choice((Chaos(), Chaos(fold=0.6), Chaos(cancel=0.1)))
+    return in_lock_step(run, made[1], source, chaos).status
+
+
+@pytest.mark.timeout(3600)
+def test_nobody_notices_other_numbers() -> None:
+    ends: Counter[str] = Counter()
+    for seed in seeds(800):
+        with replayable(__file__, seed):
+            ends[_renumbered(seed)] += 1
+    print(f"renumbered: {sum(ends.values())} workflows, {_Restless.moves} moves, {dict(ends)}")
+    assert _Restless.moves > sum(ends.values())
+
+
+def _changed(source: random.Random, blueprint: Blueprint, number: int) -> Blueprint:
+    """Some nodes and edges gone, some new, some with other conditions, joins and fallbacks."""
+    nodes = {node.id: node for node in blueprint.nodes}
+    edges = list(blueprint.edges)
+    for _ in range(source.randint(1, 4)):
+        kind = source.choice(("drop node", "drop edge", "add node", "add edge", "condition", "join", "fallback"))
+        names = list(nodes)
+        one, other = source.choice(names), source.choice(names)
+        if kind == "drop node" and len(nodes) > 1:
+            del nodes[one]
+        elif kind == "drop edge" and edges:
+            edges.pop(source.randrange(len(edges)))
+        elif kind == "add node":
+            name = f"new {number} {len(nodes)}"
+            nodes[name] = Node(name, "behave")
+            edges += [Edge(one, name)] * source.randint(0, 1) + [Edge(name, other)] * source.randint(0, 1)
+        elif kind == "add edge":
+            edges.append(Edge(one, other, action=source.choice((None, None, "x"))))
+        elif kind == "condition" and edges:
+            n = source.randrange(len(edges))
+            edges[n] = replace(edges[n], condition=source.choice((None, "false", "input.n > 300")))
+        elif kind == "join":
+            join = source.choice([node.join for node in nodes.values()])
+            nodes[one] = replace(nodes[one], join=join)
+        elif kind == "fallback" and one != other:
+            nodes[one] = replace(nodes[one], fallback=source.choice((None, other)))
+    kept = [edge for edge in edges if edge.source in nodes and edge.target in nodes]
+    made = [replace(n, fallback=n.fallback if n.fallback in nodes else None) for n in nodes.values()]
+    entries = tuple(entry for entry in blueprint.cycle_entry_points if entry in nodes)
+    return replace(blueprint, nodes=tuple(made), edges=tuple(kept), cycle_entry_points=entries)
+
+
+def _at_random(seed: int, tally: Counter[str]) -> str:
+    source = random.Random(seed)
+    workflow = generate(source, refused=0.0)
+    run = MovingRun(workflow.blueprint, workflow.run_input)
+    number = 0
+    for _ in range(5_000):
+        head = run.head
+        if head.terminal:
+            return head.phase
+        if head.phase == "running" and source.random() < 0.3:
+            number += 1
+            before = run.stored.head
+            try:
+                run.move(compile_graph(replace(_changed(source, run.graph.blueprint, number), max_visits=20)))
+                tally["moved"] += 1
+            except DefinitionError:
+                tally["no workflow"] += 1
+            except MigrationRefused as refused:
+                tally["refused"] += 1
+                assert refused.nodes
+                assert run.stored.head == before
+            continue
+        slots = run.ready()
+        chosen = source.sample(slots, min(len(slots), source.randint(1, 3)))
+        run.fold([run.event(s, behave(run.graph.blueprint.node(s.runs).params, s.runs, s.visit, s.attempt,
+                                      run.input_of(s))) for s in chosen])  # fmt: skip
+    raise AssertionError("it does not end")
+
+
+@pytest.mark.timeout(3600)
+def test_runs_that_are_moved_to_changed_workflows_end() -> None:
+    ends: Counter[str] = Counter()
+    tally: Counter[str] = Counter()
+    for seed in seeds(1500):
+        with replayable(__file__, seed):
+            ends[_at_random(seed, tally)] += 1
+    print(f"changed: {sum(ends.values())} workflows, {dict(ends)}, {dict(tally)}")
+    assert tally["moved"] > 200
+    assert tally["refused"] > 200
