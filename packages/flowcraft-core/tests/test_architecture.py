@@ -34,6 +34,7 @@ LEVELS = (
         "intake",
         "leases",
         "mailbox",
+        "migration",
         "reconciler",
         "runs",
         "runstate",

@@ -15,6 +15,7 @@ from flowcraft.engine.draft import Times
 from flowcraft.errors import InvalidRequest
 from flowcraft.folding import Rules
 from flowcraft.leases import StoreLeases
+from flowcraft.migration import Migration
 from flowcraft.model import Page, RunStatus, RunSummary
 from flowcraft.ports import CoordinationStore, EventBus, JobQueue, RunStore
 from flowcraft.reconciler import Reconciler
@@ -255,6 +256,25 @@ class Adapter:
     async def cancel(self, run_id: str, reason: str = "") -> bool:
         """Cancel a run; see `RunHandle.cancel`."""
         return await self.run(run_id).cancel(reason)
+
+    async def migrate_run(self, run_id: str, to: Definition | Blueprint | str) -> bool:
+        """Move a run that goes on to another blueprint; False if it is on that one already.
+
+        What has happened stays: nodes that are settled or active keep their states and values, so the new blueprint
+        must have them. A node that is READY keeps its message, and an outcome of it counts whichever version made it.
+        Nodes that are pending may be added, changed and left out. Marks stay with edges of the same source, target and
+        action; an edge that is new and whose source has completed is LIVE if it has no condition and no action.
+
+        Raises:
+            MigrationRefused: the run has ended or is ending, or the new blueprint lacks or contradicts what has
+            happened: the error names the nodes. RunNotFound: there is no such run. DefinitionError: see `start_run`.
+        """
+        committer = self._ready()[0]
+        migration = Migration(
+            self.runtime, committer, store=self.store, queue=self.queue, coordination=self.coordination,
+            events=self.events,
+        )  # fmt: skip
+        return await migration.run(run_id, to)
 
     async def list(
         self,

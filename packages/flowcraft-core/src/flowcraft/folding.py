@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, cast
 
 from flowcraft.blueprint import Node
 from flowcraft.engine.draft import Cell, Times
 from flowcraft.engine.head import Activation, Head
 from flowcraft.engine.inputs import InputPlan
-from flowcraft.engine.transition import Effects, EngineEvent, Visit, apply, due_work, run_status, seal
+from flowcraft.engine.transition import (
+    Completed,
+    Dropped,
+    Effects,
+    EngineEvent,
+    Failed,
+    Parked,
+    Visit,
+    apply,
+    due_work,
+    run_status,
+    seal,
+)
 from flowcraft.errors import PayloadTooLarge
 from flowcraft.graph import Graph
 from flowcraft.history import carrying
@@ -80,14 +92,31 @@ Result = Applied | Stale | Gone
 
 @dataclass(slots=True, eq=False)
 class Submission:
-    """An event on its way into a commit. Its ``delivery`` is acked when the event has been decided."""
+    """An event on its way into a commit. Its ``delivery`` is acked when the event has been decided.
+
+    ``graph``: whose numbers the event is in, if it is of a visit.
+    """
 
     event: EngineEvent | EventSource
     delivery: Delivery | None
     keeper: Keeper | None
     future: asyncio.Future[Result]
+    graph: Graph | None = None
     applied: bool = False
     kept: tuple[Job, int] | None = None
+
+    def renumber(self, graph: Graph) -> None:
+        """Put the event into the numbers of ``graph``: the run may have been moved to another blueprint meanwhile.
+
+        The nonce would not tell: all visits that became READY by one commit share it.
+        """
+        old, event = self.graph, self.event
+        if old is None or old is graph:
+            return
+        self.graph = graph
+        if isinstance(event, Completed | Failed | Dropped | Parked) and event.visit.node >= 0:
+            node = graph.index.get(old.ids[event.visit.node], -1)  # a node that is gone makes the event stale
+            self.event = replace(event, visit=replace(event.visit, node=node))
 
 
 @dataclass(frozen=True, slots=True)

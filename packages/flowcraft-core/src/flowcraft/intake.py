@@ -127,8 +127,8 @@ class Intake:
         if state is not None and standing == READY:
             self._execute(delivery, state)
         elif state is not None and standing == DRAINING:
-            node = state.graph.index[job.node]
-            self._occupy(delivery, lambda slot, runner: runner.drop(slot, node))
+            graph = state.graph
+            self._occupy(delivery, lambda slot, runner: runner.drop(slot, graph))
         else:
             self._claims.forget([job.claim_key])
             await self._ack(delivery)

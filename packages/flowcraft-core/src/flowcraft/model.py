@@ -227,6 +227,7 @@ class Change:
     """One atomic step of one document: applied if its version is still ``version``, else nothing of it happens.
 
     ``jobs`` and ``deliveries`` are used by a store that is bound to the queue: pushed, and acked, in the same step.
+    ``blueprint``: id and content hash of the one that a run is moved to, for `list` and `due`; None: it stays.
     """
 
     run_id: str
@@ -240,6 +241,7 @@ class Change:
     deliveries: Sequence[object] = ()
     events: Sequence[Event] = ()
     kind: str = "run"
+    blueprint: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,10 +144,11 @@ class VisitRunner:
         while again is not None:
             again = await self._step(slot, again)
 
-    async def drop(self, slot: Slot, node: int) -> None:
+    async def drop(self, slot: Slot, graph: Graph) -> None:
         """A delivery of a draining visit: nobody works on it, so it is over."""
         job = slot.job
-        await self._commit(slot, job, Dropped(Visit(node, job.nonce, job.visit, job.attempt)), None)
+        visit = Visit(graph.index[job.node], job.nonce, job.visit, job.attempt)
+        await self._commit(slot, job, Dropped(visit), graph)
 
     async def _step(self, slot: Slot, work: Work) -> Work | None:
         try:
@@ -167,7 +168,7 @@ class VisitRunner:
             return None
         slot.steps += 1
         sticky = slot.steps < MAX_STEPS and self._clock.monotonic() - slot.since < STICKY_SECONDS
-        kept = await self._commit(slot, work.job, event, self._keeper if sticky else None)
+        kept = await self._commit(slot, work.job, event, work.graph, self._keeper if sticky else None)
         if kept is None:
             return None
         old, slot.job, slot.key = slot.key, kept.job, kept.job.claim_key
@@ -232,10 +233,13 @@ class VisitRunner:
 
         return hint
 
-    async def _commit(self, slot: Slot, job: Job, event: EngineEvent, keeper: Keeper | None) -> Kept | None:
+    async def _commit(
+        self, slot: Slot, job: Job, event: EngineEvent, graph: Graph, keeper: Keeper | None = None
+    ) -> Kept | None:
         """Submit an outcome; what cannot be committed is handed back."""
+        submit = self._committer.submit
         try:
-            result = await self._committer.submit(job.run_id, event, delivery=slot.delivery, keeper=keeper)
+            result = await submit(job.run_id, event, delivery=slot.delivery, keeper=keeper, graph=graph)
         except AdapterError as error:
             _LOG.warning("an outcome is not committed, its visit is handed back: %s", error, extra=_extra(job))
             await self.hand_back(slot, job, delay=1.0)
@@ -256,7 +260,7 @@ class VisitRunner:
             if slot.delivery is not None:  # the visit is its new owner's, whose safety is the ticker
                 await end_delivery(slot.delivery.ack())
         else:
-            await self._commit(slot, work.job, Dropped(work.visit), None)
+            await self._commit(slot, work.job, Dropped(work.visit), work.graph)
 
     async def hand_back(self, slot: Slot, job: Job, *, delay: float, forgive: bool = True) -> None:
         """Let another worker have a visit. The lease goes first: whoever gets the message must be able to take it."""

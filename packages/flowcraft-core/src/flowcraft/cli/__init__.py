@@ -18,6 +18,7 @@ from flowcraft.cli.inspecting import inspect_command
 from flowcraft.cli.looking import (
     cancel_command,
     list_command,
+    migrate_run_command,
     reconcile_command,
     status_command,
 )
@@ -37,6 +38,7 @@ _COMMANDS: Mapping[str, Command] = {
     "cancel": cancel_command,
     "reconcile": reconcile_command,
     "inspect": inspect_command,
+    "migrate-run": migrate_run_command,
     "lint": lint_command,
     "diagram": diagram_command,
 }

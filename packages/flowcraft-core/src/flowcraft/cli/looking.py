@@ -1,4 +1,4 @@
-"""``flowcraft status``, ``list``, ``cancel``, and ``reconcile``: what goes on in a store."""
+"""``flowcraft status``, ``list``, ``cancel``, ``migrate-run`` and ``reconcile``: what goes on in a store."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from flowcraft.cli.payload import to_json
 from flowcraft.cli.results import print_result, view_data
 from flowcraft.cli.running import follow
 from flowcraft.cli.screen import Screen, style_of
-from flowcraft.cli.targets import store_of
+from flowcraft.cli.targets import adapter_of, load_target, store_of
 from flowcraft.errors import Misconfigured, RunNotFound
 from flowcraft.runstate import unpack_head
 
 __all__ = [
     "cancel_command",
     "list_command",
+    "migrate_run_command",
     "moment",
     "reconcile_command",
     "status_command",
@@ -91,6 +92,22 @@ async def cancel_command(args: argparse.Namespace) -> int:
             print(to_json({"run_id": args.run_id, "cancelled": done, "status": status}))
         else:
             print(f"{one_line(args.run_id)}  {status}" + ("" if done else " (it was ending or had ended already)"))
+        return OK
+
+
+async def migrate_run_command(args: argparse.Namespace) -> int:
+    """Move a run to another blueprint."""
+    target = load_target(args.target, args.registry)
+    blueprint = target.blueprint(args.flow)
+    async with adapter_of(target, args.url) as adapter:
+        moved = await adapter.migrate_run(args.run_id, blueprint)
+        if args.json:
+            told = {"run_id": args.run_id, "migrated": moved, "flow": blueprint.id, "hash": blueprint.content_hash}
+            print(to_json(told))
+        else:
+            version = f" (version {one_line(blueprint.version)})" if blueprint.version else ""
+            what = "moved to" if moved else "is already on"
+            print(f"{one_line(args.run_id)}  {what} {one_line(blueprint.id)}{version}")
         return OK
 
 

@@ -39,7 +39,7 @@ def build_parser() -> Parser:
     version = importlib.metadata.version("flowcraft-core")
     parser.add_argument("--version", action="version", version=f"flowcraft-core {version}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", parser_class=Parser)
-    for add in (_run, _worker, _start, _status, _list, _cancel, _reconcile, _inspect, _lint, _diagram):
+    for add in (_run, _worker, _start, _status, _list, _cancel, _reconcile, _inspect, _migrate_run, _lint, _diagram):
         add(commands)
     return parser
 
@@ -203,6 +203,11 @@ def _inspect(commands: _Commands) -> None:
         "--at", metavar="SEQ", type=_number(int, 1), help="its state as it was after event number SEQ, instead"
     )
     parser.add_argument("--all", action="store_true", help="every visit, retry and failure, however many there are")
+
+
+def _migrate_run(commands: _Commands) -> None:
+    told = "move a run that goes on to another blueprint, where its nodes still match"
+    _add(commands, "migrate-run", told, _run_id, _target, _flow, _url, _json)
 
 
 def _lint(commands: _Commands) -> None:

@@ -6,28 +6,29 @@ have them, in the same cycles and with the same fallbacks. What has not happened
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
 from flowcraft.engine.draft import Cell, Draft, Times, output_visit
 from flowcraft.engine.head import (
     CANCELLED,
-    COMPLETED,
     DEAD,
     LIVE,
+    MARK_FAILED,
     OPEN,
     PARKED,
     PENDING,
     SETTLED,
     SKIPPED,
     UNMARKED,
+    UPSET,
     VOID,
     Activation,
     Failure,
     Head,
 )
+from flowcraft.engine.matching import Match
 from flowcraft.engine.outcomes import propagate
 from flowcraft.engine.routes import transform_key
 from flowcraft.engine.transition import Effects, seal
@@ -45,8 +46,6 @@ HEAD_FIELDS: Final = {
     "by scope": {"rounds"},
     "by blueprint": {"deadline"},
 }
-#: An edge as people see it: source, target and action; and the how-manieth of those that are alike.
-_Name = tuple[str, str, str | None, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +67,7 @@ def migrate(
     """
     if head.terminal or head.phase != "running":
         raise MigrationRefused(f"the run is {head.phase}: only one that goes on can be moved to another blueprint")
-    plan = _Plan(old, new, head)
+    plan = _Move(old, new, head)
     plan.check()
     moved = plan.head()
     draft = Draft(new, moved, read=_unread, decode=_unread, encode=encode, record=True, times=times)
@@ -101,85 +100,8 @@ def _decide(draft: Draft) -> None:
     propagate(draft)
 
 
-class _Plan:
-    """One run between two graphs. ``touched`` are the old nodes with which something has happened."""
-
-    def __init__(self, old: Graph, new: Graph, head: Head) -> None:
-        self.old, self.new, self.before = old, new, head
-        self.touched = _touched(old, head)
-        names = {name: e for e, name in _names(new).items()}
-        self.edge = {e: names[name] for e, name in _names(old).items() if name in names}
-        self.won = {e for edges in head.wins.values() for e in edges}
-        self.scopes = [s for s, plan in enumerate(old.scopes) if s and not self.touched.isdisjoint(plan.members)]
-
-    def node(self, old: int) -> int:
-        """The number in the new graph of a touched node."""
-        return self.new.index[self.old.ids[old]]
-
-    # ---- what has happened must fit
-
-    def check(self) -> None:
-        missing = [n for n in sorted(self.touched) if self.old.ids[n] not in self.new.index]
-        self._refuse(missing, "are not in the new blueprint, but have run or were decided; keep them in it")
-        twisted = {n for s in self.scopes if not self._same_scope(s) for n in self.old.scopes[s].members}
-        twisted |= {n for n in self.touched if _scopes_of(self.old, n) != _scopes_of(self.new, self.node(n))}
-        self._refuse(sorted(twisted), "are in cycles that have begun and that the new blueprint changes; let them end")
-        helpers = [
-            n
-            for n in sorted(self.touched)
-            if _ids(self.old, self.old.namers[n]) != _ids(self.new, self.new.namers[self.node(n)])
-        ]
-        self._refuse(helpers, "have run or were decided as fallbacks, and are named by other nodes now; leave that")
-        won = [n for n, edges in self.before.wins.items() if any(e not in self.edge for e in edges)]
-        self._refuse(won, "were started by edges that the new blueprint lacks; keep these edges")
-        self._refuse(self._untransformed(), "have completed, and an edge from them has a transform only now; drop it")
-
-    def _refuse(self, nodes: Iterable[int], why: str) -> None:
-        found = tuple(self.old.ids[n] for n in nodes)
-        if found:
-            told = ", ".join(map(repr, found[:10])) + (f" and {len(found) - 10} more" if len(found) > 10 else "")
-            raise MigrationRefused(f"the run cannot be moved: {told} {why}", nodes=found)
-
-    def _same_scope(self, scope: int) -> bool:
-        plan = self.old.scopes[scope]
-        header = self.new.index.get(self.old.ids[plan.header], -1)
-        if header not in self.new.header_of:
-            return False
-        other = self.new.scopes[self.new.header_of[header]]
-        return (
-            plan.structured == other.structured
-            and _ids(self.old, plan.members) == _ids(self.new, other.members)
-            and {self.edge.get(e) for e in plan.inner} == set(other.inner)
-            and {self.edge.get(e) for e in plan.back} == set(other.back)
-        )
-
-    def _untransformed(self) -> list[int]:
-        """Sources of LIVE edges whose transform nobody has evaluated, where its value may still be asked for."""
-        new, carried = self.new, {made: e for e, made in self.edge.items()}
-        found: set[int] = set()
-        for e in range(len(new.src)):
-            source = self.old.index.get(new.ids[new.src[e]], -1)
-            if new.transform[e] is None or source not in self.touched or self._over(e):
-                continue
-            old = carried.get(e)
-            if (old is None and self._is_live(e)) or (old is not None and self._bare(old)):
-                found.add(source)
-        return sorted(found)
-
-    def _carries(self, old: int) -> bool:
-        """Whether somebody may ask for what an edge carries: it is LIVE, or it was when its cycle went round."""
-        return self.before.marks[old] == LIVE or old in self.won
-
-    def _bare(self, old: int) -> bool:
-        return self._carries(old) and self.old.transform[old] is None
-
-    def _over(self, edge: int) -> bool:
-        """Whether nobody will ask for what a new edge carries: its target is settled, and it goes round no cycle."""
-        target = self.new.dst[edge]
-        number = self.old.index.get(self.new.ids[target], -1)
-        return edge < self.new.in_mid[target] and number in self.touched and self.before.states[number] in SETTLED
-
-    # ---- the head in the new numbers
+class _Move(Match):
+    """The head in the new numbers."""
 
     def head(self) -> Head:
         old, new, before = self.old, self.new, self.before
@@ -235,11 +157,11 @@ class _Plan:
     def _marks(self) -> tuple[bytearray, dict[int, int]]:
         marks = bytearray(len(self.new.src))
         visits: dict[int, int] = {}
-        carried = set(self.edge.values())
         for e, made in self.edge.items():
-            marks[made] = self.before.marks[e]
+            marks[made] = self._carried_mark(e, made)
             if e in self.before.mark_visits:
                 visits[made] = self.before.mark_visits[e]
+        carried = set(self.edge.values())
         for e in range(len(marks)):
             if e not in carried:
                 marks[e] = self._fresh_mark(e)
@@ -248,11 +170,18 @@ class _Plan:
                     visits[e] = output_visit(self.old, self.before, source)
         return marks, visits
 
-    def _is_live(self, edge: int) -> bool:
-        """Whether an edge that is new is LIVE at once: without a condition or an action, from a completed node."""
-        source = self.old.index.get(self.new.ids[self.new.src[edge]], -1)
-        bare = self.new.condition[edge] is None and self.new.action[edge] is None
-        return bare and source in self.touched and self.before.states[source] == COMPLETED
+    def _carried_mark(self, old: int, made: int) -> int:
+        """As it was, unless the edge leaves a cycle now that it did not leave, or the other way round."""
+        mark, source = self.before.marks[old], self.old.src[old]
+        if mark in (LIVE, VOID) or self.before.states[source] not in SETTLED:
+            return mark
+        if self._leaves_one_that_goes_on(made):
+            return UNMARKED
+        return mark or (MARK_FAILED if self.before.states[source] in UPSET else DEAD)
+
+    def _leaves_one_that_goes_on(self, edge: int) -> bool:
+        left = self.new.exits_scope[edge]
+        return any(self.moved_scope(s) == left and not self.ended(s) for s in self.scopes if left)
 
     def _fresh_mark(self, edge: int) -> int:
         source = self.old.index.get(self.new.ids[self.new.src[edge]], -1)
@@ -261,18 +190,12 @@ class _Plan:
         entered = [s for s in self.scopes if self._enters(edge, s)]
         if any(self.before.rounds.get(s, 0) > 1 for s in entered):
             return VOID
-        if self._is_live(edge):
+        if self.is_live(edge):
             return LIVE
-        left = self.new.exits_scope[edge]
-        if left and any(self.before.states[n] not in SETTLED for n in self._members(left)):
-            return UNMARKED  # the end of the cycle decides
-        return DEAD
+        return UNMARKED if self._leaves_one_that_goes_on(edge) else DEAD  # the end of the cycle decides
 
     def _enters(self, edge: int, scope: int) -> bool:
-        return edge in self.new.scopes[self.new.header_of[self.node(self.old.scopes[scope].header)]].entering
-
-    def _members(self, scope: int) -> list[int]:
-        return [self.old.index[self.new.ids[n]] for n in self.new.scopes[scope].members]
+        return edge in self.new.scopes[self.moved_scope(scope)].entering
 
     def moved_values(self) -> tuple[tuple[ValueKey, ValueKey], ...]:
         """What transforms made is stored by the numbers of edges, which are others now."""
@@ -282,40 +205,3 @@ class _Plan:
                 visit = self.before.mark_visits.get(e) or output_visit(self.old, self.before, self.old.src[e])
                 found.append((transform_key(e, visit), transform_key(made, visit)))
         return tuple(found)
-
-
-def _touched(graph: Graph, head: Head) -> frozenset[int]:
-    """The nodes that are settled or active, or were in an earlier visit of their scope."""
-    found = {
-        n
-        for n, state in enumerate(head.states)
-        if state != PENDING and not (state == OPEN and graph.namers[n] and graph.in_lo[n] == graph.in_hi[n])
-    }
-    for numbers in (head.active, head.visits, head.outputs, head.last, head.wins, head.fallbacks, head.fired):
-        found.update(numbers)
-    for activation in head.active.values():
-        found.update(n for n, _ in activation.before)
-        if activation.runs >= 0:
-            found.add(activation.runs)
-    for failure in head.failures:
-        found.update(n for n, _ in failure.visits)
-    return frozenset(found)
-
-
-def _names(graph: Graph) -> dict[int, _Name]:
-    names: dict[int, _Name] = {}
-    counts: Counter[tuple[str, str, str | None]] = Counter()
-    for edges in graph.out:
-        for e in edges:
-            alike = (graph.ids[graph.src[e]], graph.ids[graph.dst[e]], graph.action[e])
-            names[e] = (*alike, counts[alike])
-            counts[alike] += 1
-    return names
-
-
-def _ids(graph: Graph, nodes: Iterable[int]) -> frozenset[str]:
-    return frozenset(graph.ids[n] for n in nodes)
-
-
-def _scopes_of(graph: Graph, node: int) -> list[str]:
-    return [graph.ids[graph.scopes[s].header] for s in graph.chain[node] if s]
