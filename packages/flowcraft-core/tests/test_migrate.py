@@ -325,6 +325,15 @@ def test_fallbacks_that_have_run_stay_with_those_who_named_them() -> None:
     assert run.head.phase == "completed"
 
 
+def test_a_fallback_that_comes_too_late_is_skipped() -> None:
+    run = Run(flow("abc", ["a>c"]))
+    run.complete("a")
+    run.move(flow([Node("a", "f", fallback="h"), "b", "c", "h", "k"], ["a>c", "h>k"]))
+    assert "".join(run.states()[n][0] for n in "abchk") == "crrss"
+    run.complete("b", "c")
+    assert run.head.phase == "completed"
+
+
 def test_edges_that_fired_a_join_stay() -> None:
     run = Run(flow(["a", "b", Node("j", "f", join=ANY), "e"], ["a>j", "b>j", "j>e"]))
     run.complete("a")

@@ -126,6 +126,23 @@ def test_inspect_at_an_earlier_moment(app: Application, url: str) -> None:
     assert app.call("inspect", "r1", "--url", url, "--at", "0")[0] == 2
 
 
+def test_migrate_run(app: Application, url: str) -> None:
+    app.call("start", app.flow, "--url", url, "--run-id", "r1", "--input", "1")
+    nodes = [{"id": n, "uses": f"order.{n}"} for n in ("alert", "charge", "price")]
+    edges = [{"source": "price", "target": "charge"}, {"source": "charge", "target": "alert"}]
+    (app.folder / "v2.json").write_text(
+        json.dumps({"id": "order", "nodes": nodes, "edges": edges, "metadata": {"version": "2"}}), encoding="utf-8"
+    )
+    assert app.call("migrate-run", "r1", "v2.json", "--url", url) == (0, "r1  moved to order (version 2)\n", "")
+    told = json.loads(app.call("migrate-run", "r1", "v2.json", "--url", url, "--json")[1])
+    assert (told["migrated"], told["flow"]) == (False, "order")
+    assert "flow     order (version 2), 3 nodes" in app.call("inspect", "r1", "--url", url)[1]
+    (app.folder / "v3.json").write_text('{"id": "x", "nodes": [{"id": "a", "uses": "f"}]}', encoding="utf-8")
+    code, out, err = app.call("migrate-run", "r1", "v3.json", "--url", url)
+    assert (code, out) == (2, "")
+    assert err.startswith("flowcraft: the run cannot be moved: 'price' are not in the new blueprint")
+
+
 def test_diagram_of_a_flow_and_of_a_run(app: Application, url: str) -> None:
     code, out, err = app.call("diagram", app.flow)
     assert (code, err) == (0, "")

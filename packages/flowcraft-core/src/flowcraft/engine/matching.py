@@ -67,13 +67,9 @@ class Match:
         plan, made = self.old.scopes[scope], self.moved_scope(scope)
         if made < 0 or plan.structured != self.new.scopes[made].structured:
             return False
-        other = self.new.scopes[made]
-        core, moved_core = _core(self.old, scope), _core(self.new, made)
-        return (
-            _ids(self.old, core) == _ids(self.new, moved_core)
-            and {self.edge.get(e) for e in _within(self.old, core)} == _within(self.new, moved_core)
-            and {self.edge.get(e) for e in plan.back} == set(other.back)
-            and (not self._exhausted(scope) or _ids(self.old, plan.members) == _ids(self.new, other.members))
+        members = _ids(self.new, self.new.scopes[made].members)
+        return {self.edge.get(e) for e in _round(self.old, scope)} == _round(self.new, made) and (
+            not self._exhausted(scope) or _ids(self.old, plan.members) == members
         )
 
     def moved_scope(self, scope: int) -> int:
@@ -151,24 +147,20 @@ def _names(graph: Graph) -> dict[int, _Name]:
     return names
 
 
-def _core(graph: Graph, scope: int) -> set[int]:
-    """The nodes of a scope from which its header is reached: the cycle, without what hangs off it."""
+def _round(graph: Graph, scope: int) -> set[int]:
+    """The edges of a scope that lead round, without those of what hangs off the cycle."""
     plan = graph.scopes[scope]
     inside, before = set(plan.members), dict[int, list[int]]()
     for e in plan.inner:
         before.setdefault(graph.dst[e], []).append(graph.src[e])
-    found, todo = {plan.header}, [plan.header]
+    core, todo = {plan.header}, [plan.header]
     while todo:
         node = todo.pop()
         for other in (*before.get(node, ()), *graph.namers[node], graph.fallback[node]):
-            if other in inside and other not in found:
-                found.add(other)
+            if other in inside and other not in core:
+                core.add(other)
                 todo.append(other)
-    return found
-
-
-def _within(graph: Graph, nodes: set[int]) -> set[int]:
-    return {e for n in nodes for e in graph.out[n] if graph.dst[e] in nodes}
+    return {e for e in plan.inner if graph.src[e] in core and graph.dst[e] in core}
 
 
 def _ids(graph: Graph, nodes: Iterable[int]) -> frozenset[str]:
