@@ -62,10 +62,11 @@ class MovingRun(CheckedRun):
         self._check_change(made.head, made.effects, encode_head(replace(made.head, states=states, active=active)))
 
     def _keep(self, old: Graph, states: bytearray, new: Graph) -> None:
-        """What was decided stays decided: only what was pending, or is not needed any more, may differ."""
+        """What was decided stays decided: only what was pending, or is not needed any more, may differ, and cycles
+        whose round ends with the move."""
         head = decode_head(self.stored.head)
         for n, node_id in enumerate(old.ids):
-            if head.states[n] not in (PENDING, OPEN) and n not in head.active:
+            if head.states[n] not in (PENDING, OPEN) and n not in head.active and not old.scope_of[n]:
                 assert states[new.index[node_id]] == head.states[n], f"{node_id} was decided otherwise"
 
 
@@ -93,11 +94,13 @@ def _shuffled(graph: Graph, source: random.Random) -> Graph | None:
         made = compile_graph(replace(graph.blueprint, nodes=tuple(nodes)))
     except DefinitionError:
         return None
-    return made if _headers(made) == _headers(graph) else None
+    return made if _cycles(made) == _cycles(graph) else None
 
 
-def _headers(graph: Graph) -> set[tuple[str, frozenset[str]]]:
-    return {(graph.ids[p.header], frozenset(graph.ids[n] for n in p.members)) for p in graph.scopes[1:]}
+def _cycles(graph: Graph) -> tuple[object, object]:
+    """Where they begin, and which of their edges are ignored."""
+    begun = {(graph.ids[p.header], frozenset(graph.ids[n] for n in p.members)) for p in graph.scopes[1:]}
+    return begun, set(graph.ignored)
 
 
 def _later(node: Node) -> Node:
