@@ -10,56 +10,83 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from flowcraft.blueprint import Blueprint, Edge, Node, Retry
-from flowcraft.codec import JsonCodec
-from flowcraft.engine.draft import TIMES
-from flowcraft.engine.head import OPEN, PENDING, decode_head, encode_head
+from flowcraft.engine.draft import Draft
+from flowcraft.engine.head import OPEN, PENDING, Head
+from flowcraft.engine.headbytes import decode_head, encode_head
 from flowcraft.engine.migrate import migrate
+from flowcraft.engine.slots import NODE_MASK, item_of, item_slot, node_of
 from flowcraft.errors import DefinitionError, MigrationRefused
 from flowcraft.graph import Graph, compile_graph
+from flowcraft.model import ValueKey
 
-from ..oracle.behaviour import behave
+from ..oracle.behaviour import behave, behaviour_of
+from ..oracle.constructs import generate_constructs
 from ..oracle.generator import generate
+from ..oracle.oracle import Oracle
 from ..oracle.views import Slot
 from .driving import Chaos, CheckedRun, in_lock_step
+from .mixing import Mix, mixed
+from .pairing import Pair, ToldRun
 from .seeds import both, replayable, seeds
 
-_CODEC = JsonCodec()
+
+class _Everything(set[ValueKey]):
+    def __contains__(self, key: object) -> bool:
+        return True
 
 
 class MovingRun(CheckedRun):
     """A checked run that can be moved to another graph."""
 
     def move(self, new: Graph) -> None:
-        old, before = self.graph, self.stored.head
-        self._commits += 1
-        head = self.head
+        old, before, head = self.graph, self.stored.head, self.head
+
+        def draft(graph: Graph, moved: Head) -> Draft:
+            self.graph = graph
+            return self._draft(moved, _Everything())
+
         try:
-            made = migrate(old, new, head, nonce=f"t{self._commits}", now=self.now, times=TIMES, encode=_CODEC.encode)
+            made = migrate(old, new, head, draft=draft)
         finally:
             assert encode_head(head) == before, "the head that was given has changed"
         self._keep(old, made.head.states, new)
-        self.graph = new
         values = {to: self.stored.values.pop(key) for key, to in made.moved}
         self.stored.values.update(values)
+        for key in made.effects.deleted:
+            self.stored.values.pop(key, None)
         for key, cell in made.effects.values.items():
             assert isinstance(cell, bytes)
             self.stored.values[key] = cell
         self.stored.head = encode_head(made.head)
         renumbered = {n: new.index.get(node_id, -1) for n, node_id in enumerate(old.ids)}
-        self.given = [replace(visit, node=renumbered[visit.node]) for visit in self.given]
+
+        def moved(slot: int) -> int:
+            node = renumbered[node_of(slot)]
+            return node if slot <= NODE_MASK else item_slot(node, item_of(slot))
+
+        self.given = [replace(visit, node=moved(visit.node)) for visit in self.given]
+        self.told = {(moved(slot), nonce) for slot, nonce in self.told}
+        self.told |= {(slot, activation.nonce) for slot, activation in made.effects.ready}
         ended = self.ended.items()
         self.ended = Counter({(renumbered.get(node, -1), by, visit): n for (node, by, visit), n in ended})
         assert made.effects.facts[0][0] == "run:migrated"
-        states = bytearray(new.node_count)
-        for n in head.active:
-            states[renumbered[n]] = head.states[n]
-        active = {renumbered[n]: activation for n, activation in head.active.items()}
-        self._check_change(made.head, made.effects, encode_head(replace(made.head, states=states, active=active)))
+        self._check_change(made.head, made.effects, self._as_it_was(head, made.head, moved))
+
+    @staticmethod
+    def _as_it_was(head: Head, made: Head, moved: Callable[[int], int]) -> bytes:
+        """The head before, as far as the checks look at it, in the new numbers."""
+        before = decode_head(encode_head(made))
+        before.states = bytearray(len(made.states))
+        before.active = {moved(slot): activation for slot, activation in head.active.items()}
+        for slot in head.active:
+            before.put(moved(slot), head.state(slot))
+        return encode_head(before)
 
     def _keep(self, old: Graph, states: bytearray, new: Graph) -> None:
         """What was decided stays decided: only what was pending, or is not needed any more, may differ, and cycles
@@ -77,13 +104,28 @@ class _Restless(MovingRun):
     moves = 0
 
     def ready(self) -> list[Slot]:
-        head = self.head
-        if not head.terminal and head.phase == "running" and self.source.random() < 0.4:
+        self.stir()
+        return super().ready()
+
+    def stir(self) -> None:
+        """Move it, perhaps."""
+        if self.head.phase == "running" and self.source.random() < 0.4:
             graph = _shuffled(self.graph, self.source)
             if graph is not None:
                 self.move(graph)
-                type(self).moves += 1
-        return super().ready()
+                _Restless.moves += 1
+
+
+class _OfConstructs(_Restless, ToldRun):
+    def ready(self) -> list[Slot]:
+        return CheckedRun.ready(self)  # its pair says when
+
+
+class _RestlessPair(Pair):
+    def look(self) -> None:
+        assert isinstance(self.run, _OfConstructs)
+        self.run.stir()
+        super().look()
 
 
 def _shuffled(graph: Graph, source: random.Random) -> Graph | None:
@@ -124,11 +166,36 @@ def _renumbered(seed: int) -> str:
 @pytest.mark.timeout(3600)
 def test_nobody_notices_other_numbers() -> None:
     ends: Counter[str] = Counter()
+    before = _Restless.moves
     for seed in seeds(800):
         with replayable(__file__, seed):
             ends[_renumbered(seed)] += 1
-    print(f"renumbered: {sum(ends.values())} workflows, {_Restless.moves} moves, {dict(ends)}")
-    assert _Restless.moves > sum(ends.values())
+    moves = _Restless.moves - before
+    print(f"renumbered: {sum(ends.values())} workflows, {moves} moves, {dict(ends)}")
+    assert moves > sum(ends.values())
+
+
+def _constructs_renumbered(seed: int) -> str:
+    source = random.Random(seed)
+    workflow = generate_constructs(source)
+    blueprint = workflow.blueprint
+    run = _OfConstructs(blueprint, workflow.run_input, graph=compile_graph(blueprint))
+    run.source = random.Random(-seed)
+    pair = _RestlessPair(run, Oracle(blueprint, behaviour_of(blueprint), workflow.run_input))
+    mixed(pair, source, source.choice((Mix(), Mix(cancel=0.05), Mix(pause=0.1), Mix(mark=0.05))), [])
+    return pair.oracle.status()
+
+
+@pytest.mark.timeout(3600)
+def test_nobody_notices_other_numbers_of_constructs() -> None:
+    ends: Counter[str] = Counter()
+    before = _Restless.moves
+    for seed in seeds(300):
+        with replayable(__file__, seed):
+            ends[_constructs_renumbered(seed)] += 1
+    moves = _Restless.moves - before
+    print(f"constructs renumbered: {sum(ends.values())} workflows, {moves} moves, {dict(ends)}")
+    assert moves > sum(ends.values())
 
 
 def _changed(source: random.Random, blueprint: Blueprint, number: int) -> Blueprint:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from flowcraft import Blueprint, Edge, Node, Retry
 from flowcraft.engine.draft import MISSING, Draft
-from flowcraft.engine.head import ACTIVE, OPEN, SCHEMA, VOID, Activation, Failure, Head, decode_head, encode_head
+from flowcraft.engine.head import ACTIVE, OPEN, VOID, Activation, Failure, Head
+from flowcraft.engine.headbytes import SCHEMA, decode_head, encode_head
 from flowcraft.engine.transition import Cancel, Completed, Failed, Parked, Resent, Visit, apply, fresh_head, seal, start
 from flowcraft.errors import SerializationError
 from flowcraft.graph import Graph, compile_graph

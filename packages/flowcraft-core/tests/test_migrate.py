@@ -10,8 +10,9 @@ import pytest
 
 from flowcraft.blueprint import ANY, Blueprint, Edge, Join, Node, Retry
 from flowcraft.codec import JsonCodec
-from flowcraft.engine.draft import MISSING, TIMES, Draft
-from flowcraft.engine.head import DEAD, LIVE, MARK_FAILED, UNMARKED, VOID, Head, decode_head, encode_head
+from flowcraft.engine.draft import MISSING, Draft
+from flowcraft.engine.head import DEAD, LIVE, MARK_FAILED, UNMARKED, VOID, Head
+from flowcraft.engine.headbytes import decode_head, encode_head
 from flowcraft.engine.migrate import HEAD_FIELDS, Migrated, migrate
 from flowcraft.engine.transition import (
     Cancel,
@@ -27,7 +28,7 @@ from flowcraft.engine.transition import (
 )
 from flowcraft.engine.view import run_view
 from flowcraft.errors import MigrationRefused
-from flowcraft.graph import compile_graph
+from flowcraft.graph import Graph, compile_graph
 from flowcraft.model import ErrorInfo, ValueKey
 
 _CODEC = JsonCodec()
@@ -48,14 +49,18 @@ class Run:
         self.head = fresh_head(self.graph, 100.0)
         self._fold(lambda draft: start(draft, None, {}))
 
-    def _fold(self, work: Callable[[Draft], object]) -> None:
-        self.commits += 1
+    def _draft(self, graph: Graph, head: Head, nonce: str, now: float) -> Draft:
         draft = Draft(
-            self.graph, self.head, read=lambda key: self.values.get(key, MISSING),
+            graph, head, read=lambda key: self.values.get(key, MISSING),
             decode=lambda cell: _CODEC.decode(cell) if isinstance(cell, bytes) else cell, encode=_CODEC.encode,
             record=True,
         )  # fmt: skip
-        draft.begin(f"t{self.commits}", 100.0 + self.commits)
+        draft.begin(nonce, now)
+        return draft
+
+    def _fold(self, work: Callable[[Draft], object]) -> None:
+        self.commits += 1
+        draft = self._draft(self.graph, self.head, f"t{self.commits}", 100.0 + self.commits)
         work(draft)
         self.values.update(seal(draft).values)
 
@@ -75,11 +80,11 @@ class Run:
     def move(self, blueprint: Blueprint, now: float = 200.0) -> Migrated:
         new = compile_graph(blueprint)
         before = encode_head(self.head)
-        made = migrate(self.graph, new, self.head, nonce="moved", now=now, times=TIMES, encode=_CODEC.encode)
+        made = migrate(self.graph, new, self.head, draft=lambda graph, head: self._draft(graph, head, "moved", now))
         assert encode_head(self.head) == before
         decode_head(encode_head(made.head))
         self.graph, self.head = new, made.head
-        self.values |= {to: self.values.pop(key) for key, to in made.moved}
+        self.values |= {to: self.values.pop(key) for key, to in made.moved} | dict(made.effects.values)
         return made
 
     def states(self) -> dict[str, str]:

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from flowcraft.blueprint import Blueprint, Node
+from flowcraft.children import Children
 from flowcraft.client import Client
 from flowcraft.committer import Committer
 from flowcraft.engine.draft import Times
@@ -99,6 +100,7 @@ class Adapter:
         self._started: AsyncExitStack | None = None
         self._committer: Committer | None = None
         self._client: Client | None = None
+        self._children: Children | None = None
 
     # ---- the block
 
@@ -123,13 +125,15 @@ class Adapter:
             await self.coordination.setup()
             committer = self._build_committer()
             stack.push_async_callback(committer.aclose)
+            if self._children is not None:
+                stack.push_async_callback(self._children.aclose)
             self._open = stack.pop_all()
 
     async def close(self) -> None:
         """Stop what was started, finish commits that are under way, close owned ports. May be repeated."""
         await self.stop()
         stack, self._open = self._open, None
-        self._committer = self._client = None
+        self._committer = self._client = self._children = None
         if stack is not None:
             await stack.aclose()
 
@@ -150,11 +154,13 @@ class Adapter:
                 Times(options.resend_after, options.drain_grace),
                 self._bound,
                 self.store.capabilities,
+                runtime.codec,
             ),
             events=self.events,
         )
         access = RunAccess(committer, self.store, self.events, runtime.codec, runtime.clock, graphs, runtime.names_of)
         self._client = Client(runtime, access, store=self.store, queue=self.queue, events=self.events)
+        self._children = Children(self._client, committer)
         return committer
 
     # ---- workers
@@ -191,7 +197,7 @@ class Adapter:
             made = Worker(
                 options, committer, executor,
                 store=self.store, queue=self.queue, coordination=self.coordination, codec=self.runtime.codec,
-                clock=self.runtime.clock, events=self.events, side_tasks=side,
+                clock=self.runtime.clock, events=self.events, side_tasks=side, children=self._children,
             )  # fmt: skip
             clockwork.serve(made)
             async with made as running:
@@ -218,6 +224,7 @@ class Adapter:
         return Ticker(
             self._ready()[0], store=self.store, queue=self.queue, coordination=self.coordination,
             clock=self.runtime.clock, lease_ttl=self.options.lease_ttl, interval=self.options.tick, can=can or _nothing,
+            look_after=None if self._children is None else self._children.look_after,
         )  # fmt: skip
 
     def reconciler(self, *, stalled_threshold_seconds: float | None = None) -> Reconciler:

@@ -106,7 +106,11 @@ ANY = Join(at_least=1)
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One step. ``uses`` names its function in the registry, with ``@version`` where it declares one."""
+    """One step. ``uses`` names its function in the registry, with ``@version`` where it declares one.
+
+    ``fallback`` names the node that stands in when all attempts failed; ``compensate`` the one that undoes a completed
+    visit when the run is rolled back.
+    """
 
     id: str
     uses: str
@@ -118,6 +122,7 @@ class Node:
     join: Join = ALL
     queue: str | None = None
     priority: int = 0
+    compensate: str | None = None
 
     def __post_init__(self) -> None:
         check_id(self.id, "node id")
@@ -133,6 +138,8 @@ class Node:
             check_number(self.timeout, f"timeout of {at}", above=0.0)
         if self.fallback is not None:
             check_id(self.fallback, f"fallback of {at}")
+        if self.compensate is not None:
+            check_id(self.compensate, f"compensate of {at}")
         if self.queue is not None:
             check_id(self.queue, f"queue of {at}")
         check_whole(self.priority, f"priority of {at}", at_least=-MAX_WHOLE)
@@ -282,6 +289,10 @@ def _check_references(blueprint: Blueprint) -> None:
     for node in blueprint.nodes:
         if node.fallback is not None and node.fallback not in ids:
             raise DefinitionError(f"the fallback {node.fallback!r} of node {node.id!r} does not exist", subject=node.id)
+        if node.compensate is not None and node.compensate not in ids:
+            raise DefinitionError(
+                f"the compensation {node.compensate!r} of node {node.id!r} does not exist", subject=node.id
+            )
     for edge in blueprint.edges:
         for end, name in ((edge.source, "source"), (edge.target, "target")):
             if end not in ids:

@@ -127,6 +127,7 @@ def _parse_node(key: str | None, item: object) -> Node:
             timeout=None if timeout is None else _seconds(timeout, "timeout"),
             fallback=_optional_text(config.get("fallback"), f"fallback of {at}") or None,
             join=_parse_join(config.get("joinStrategy"), config.get("losers", "cancel")),
+            compensate=_optional_text(config.get("compensate"), f"compensate of {at}") or None,
             queue=_optional_text(config.get("queue"), f"queue of {at}"),
             priority=cast("int", config.get("priority", 0)),
         )
@@ -220,6 +221,7 @@ def _dump_config(node: Node) -> dict[str, Json]:
         ("timeout", None if node.timeout is None else _milliseconds(node.timeout), None),
         ("fallback", node.fallback, None),
         ("losers", node.join.losers, "cancel"),
+        ("compensate", node.compensate, None),
         ("queue", node.queue, None),
         ("priority", node.priority, 0),
     ]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import random
 import secrets
-from collections.abc import Callable, Mapping
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, cast
 
 from flowcraft.blueprint import Blueprint, check_id
-from flowcraft.engine.draft import MISSING, Draft
+from flowcraft.codec import Codec
+from flowcraft.engine.draft import MISSING, Cell, Draft
 from flowcraft.engine.transition import fresh_head, seal, start
 from flowcraft.errors import AdapterError, InvalidRequest, RunConflict, UnknownOutcome
 from flowcraft.folding import fold_events, head_index, job_of
@@ -27,6 +28,17 @@ __all__ = ["Client"]
 
 _LOG = logging.getLogger("flowcraft.client")
 _CREATE_ATTEMPTS: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Parent:
+    """Whose subflow a run is."""
+
+    at: tuple[str, str, int] | None = None
+    depth: int = 0
+
+
+_NO_PARENT: Final = _Parent()
 
 
 class Client:
@@ -71,36 +83,63 @@ class Client:
         Raises:
             RunConflict: the id belongs to a run that was started with something else. DefinitionError: an unknown or
             unworkable blueprint, or an unusable id. SerializationError: input or context cannot be stored. Unavailable:
-            nothing was started. UnknownOutcome: the store does not say; repeat the call with the same id.
+            nothing was started. UnknownOutcome: the store does not say; repeat the call with the same id. KeyMissing:
+            the id belongs to a run that was started with a key that is not here.
         """
-        graph = self._runtime.resolve(flow)
         chosen = check_id(run_id, "run id") if run_id is not None else secrets.token_hex(16)
+        return await self._start(self._runtime.resolve(flow), input, chosen, context, _NO_PARENT)
+
+    async def start_child(
+        self, blueprint_id: str, input: object, *, run_id: str, context: Mapping[str, object],
+        parent: tuple[str, str, int], depth: int,
+    ) -> RunHandle:  # fmt: skip
+        """Start the run of a subflow, or find it. ``parent`` is the run, node and item that waits for it.
+
+        Raises:
+            As `start_run`.
+        """
+        return await self._start(self._runtime.resolve(blueprint_id), input, run_id, context, _Parent(parent, depth))
+
+    async def _start(
+        self, graph: Graph, input: object, chosen: str, context: Mapping[str, object] | None, parent: _Parent
+    ) -> RunHandle:
         encode = self._runtime.codec.encode
         start_input = encode(input)
         keys = {check_id(key, "context key"): encode(value) for key, value in (context or {}).items()}
-        fingerprint = _fingerprint(graph.content_hash, start_input, keys)
+        named = sorted((context or {}).items())
+        told = (graph.content_hash, input, *(part for pair in named for part in pair))
         if graph.content_hash not in self._saved:
             await self._store.save_blueprint(graph.content_hash, graph.blueprint.to_json().encode())
             self._saved.add(graph.content_hash)
-        new = await self._plan(graph, chosen, fingerprint, start_input, keys)
-        await self._create(new)
+        new = await self._plan(graph, chosen, self._runtime.codec.fingerprint(*told), start_input, keys, parent)
+        await self._create(new, told)
         return RunHandle(chosen, self._access)
 
     async def _plan(
-        self, graph: Graph, run_id: str, fingerprint: str, start_input: bytes, context: Mapping[str, bytes]
-    ) -> NewRun:
+        self, graph: Graph, run_id: str, fingerprint: str, start_input: bytes, context: Mapping[str, bytes],
+        parent: _Parent,
+    ) -> NewRun:  # fmt: skip
         time, rules = self._access.committer.time, self._access.committer.rules
         if time.stale:
             await time.sync()
         now, token = time.now(), self._mint()
         head = fresh_head(graph, now)
-        encode = self._runtime.codec.encode
-        draft = Draft(graph, head, read=lambda _: MISSING, decode=_never, encode=encode, record=True, times=rules.times)
+        head.parent, head.depth = parent.at, parent.depth
+        codec = self._runtime.codec
+        draft = Draft(
+            graph,
+            head,
+            read=lambda _: MISSING,
+            decode=_decoder(codec),
+            encode=codec.encode,
+            record=True,
+            times=rules.times,
+        )
         draft.begin(token, now)
         start(draft, start_input, context)
         effects = seal(draft)
         packed = pack_head(graph.content_hash, head)
-        events = fold_events(graph, run_id, head, effects, now)
+        events = fold_events(graph, run_id, head, effects, now, self._runtime.codec)
         values: dict[ValueKey, bytes] = {key: cell for key, cell in effects.values.items() if isinstance(cell, bytes)}
         return NewRun(
             run_id=run_id,
@@ -116,9 +155,11 @@ class Client:
             events=carrying(events, b"", packed) if self._store.capabilities.history else events,
         )
 
-    async def _create(self, new: NewRun) -> None:
+    async def _create(self, new: NewRun, told: Sequence[object]) -> None:
+        """``told``: what the fingerprint is of. The stored one may have been made with a key of before a rotation."""
         created = await self._certainly(new)
-        if not created.made and created.fingerprint != new.fingerprint:
+        known = created.made or created.fingerprint == new.fingerprint
+        if not known and created.fingerprint != self._runtime.codec.fingerprint(*told, like=created.fingerprint):
             raise RunConflict(f"run {new.run_id!r} was started with another blueprint, input or context")
         if not created.made and created.token != new.token:
             return  # an earlier call made it, and published its jobs; or its ticker will
@@ -145,6 +186,10 @@ class Client:
                 await self._events.publish([event.told() for event in new.events])
         except AdapterError as error:
             _LOG.warning("the start of a run could not be told: %s", error, extra={"run_id": new.run_id})
+
+    def encode(self, value: object) -> bytes:
+        """A value as it is stored. Raises SerializationError."""
+        return self._runtime.codec.encode(value)
 
     def handle(self, run_id: str) -> RunHandle:
         """The handle of a run that may or may not exist; nothing is asked."""
@@ -178,14 +223,5 @@ class Client:
         return await self._store.list(status=status, blueprint_id=blueprint_id, limit=limit, after=after)
 
 
-def _fingerprint(content_hash: str, start_input: bytes, context: Mapping[str, bytes]) -> str:
-    digest = hashlib.sha256(content_hash.encode())
-    for key, data in (("", start_input), *sorted(context.items())):
-        for part in (key.encode(), data):
-            digest.update(len(part).to_bytes(8, "big"))
-            digest.update(part)
-    return digest.hexdigest()
-
-
-def _never(_: object) -> object:
-    raise AssertionError("nothing is decided by values at the start of a run")
+def _decoder(codec: Codec) -> Callable[[Cell], object]:
+    return lambda cell: codec.decode(cast("bytes", cell))

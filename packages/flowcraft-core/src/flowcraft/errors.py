@@ -24,8 +24,10 @@
     │   ├── UnknownOutcome         the write may or may not have happened: reload and look
     │   ├── LeaseLost              another worker owns the visit now
     │   └── Misconfigured          never works as configured
+    │       └── KeyMissing         what is stored is encrypted with a key that this process does not have
     └── SerializationError         a value that cannot be stored
-        └── PayloadTooLarge
+        ├── PayloadTooLarge
+        └── Tampered               stored bytes are not what was written
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ __all__ = [
     "FatalError",
     "FlowcraftError",
     "InvalidRequest",
+    "KeyMissing",
     "LeaseLost",
     "MigrationRefused",
     "Misconfigured",
@@ -53,6 +56,7 @@ __all__ = [
     "RunFailed",
     "RunNotFound",
     "SerializationError",
+    "Tampered",
     "Unavailable",
     "UnknownOutcome",
     "VisitLimitReached",
@@ -168,6 +172,17 @@ class Misconfigured(AdapterError):
     """The backend or its settings can never work like this; the message says what to change."""
 
 
+class KeyMissing(Misconfigured):
+    """What is stored was encrypted with a key that this process does not have; ``key_id`` names it.
+
+    No fault of the value's or the node's: whoever has the key can read it.
+    """
+
+    def __init__(self, message: str, *, key_id: str = "") -> None:
+        super().__init__(message)
+        self.key_id = key_id
+
+
 class SerializationError(FlowcraftError):
     """A value that cannot be stored exactly; ``path`` says where in the value (``$.items[3]``)."""
 
@@ -178,3 +193,7 @@ class SerializationError(FlowcraftError):
 
 class PayloadTooLarge(SerializationError):
     """A value, message or document beyond the limit of the backend; never retried."""
+
+
+class Tampered(SerializationError):
+    """Stored bytes are damaged, or not what was written: encrypted with the key that is here, and changed since."""

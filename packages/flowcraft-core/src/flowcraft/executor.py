@@ -11,9 +11,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
+from flowcraft.batchruns import ItemsRun, built_in, frozen_items
 from flowcraft.blueprint import Node
 from flowcraft.checks import check_id
-from flowcraft.codec import Codec, JsonCodec
+from flowcraft.codec import Codec
+from flowcraft.constructs import SCATTER, SUBFLOW
 from flowcraft.engine.draft import MISSING, Cell
 from flowcraft.errors import (
     FatalError,
@@ -28,6 +30,7 @@ from flowcraft.model import ErrorInfo
 from flowcraft.nodes import ClassNode, NodeContext, Result, Surroundings, VisitRequest, detached
 from flowcraft.ports import Clock
 from flowcraft.registry import NodeFunction, Registry
+from flowcraft.sealing import traceback_of
 
 __all__ = [
     "INLINE_DELAY",
@@ -55,9 +58,10 @@ class _ToCell(Protocol):
 
 @dataclass(slots=True)
 class ExecutionOutcome:
-    """What came of it: a completed outcome with cells, or a failed one.
+    """What came of it: a completed outcome with cells, or a failed one. ``attempts`` is the last attempt's number.
 
-    ``attempts`` is the last attempt's number; it ``took`` so many seconds, where that was asked for.
+    ``items`` are those of a scatter, ``failed`` how many items of a job of several failed; see `Completed`. The last
+    attempt ``took`` so many seconds, where that was asked for.
     """
 
     ok: bool
@@ -69,6 +73,8 @@ class ExecutionOutcome:
     fatal: bool = False
     attempts: int = 1
     random: float = 0.5
+    items: tuple[int, tuple[Cell, ...]] | None = None
+    failed: int = 0
     took: float | None = None
 
 
@@ -108,7 +114,8 @@ def _storable(text: str) -> str:
 class Executor:
     """Executes visits with one set of functions, dependencies and middleware. Shared by all visits of a process.
 
-    ``to_cell`` makes the stored form of a value (bytes by default; an in-process run keeps plain data).
+    ``to_cell`` makes the stored form of a value (bytes by default; an in-process run keeps plain data); ``knows`` tells
+    whether this process has a blueprint, for subflows.
     """
 
     def __init__(
@@ -120,6 +127,7 @@ class Executor:
         codec: Codec,
         clock: Clock,
         to_cell: _ToCell | None = None,
+        knows: Callable[[str], bool] = lambda _: False,
         random_source: Callable[[], float] = random.random,
     ) -> None:
         self._registry = registry
@@ -128,12 +136,20 @@ class Executor:
         self._codec = codec
         self._clock = clock
         self._to_cell = to_cell or codec.encode
+        self._stored = to_cell is None
+        self._knows = knows
         self._random = random_source
         self._prepared: dict[str, _Prepared] = {}  # by `uses`
 
     def can_run(self, node: Node) -> bool:
-        """Whether this process has the function of ``node``, in the version that it names."""
-        return self._registry.find(node.uses) is not None
+        """Whether this process has the function of ``node``, in the version that it names, or its subflow."""
+        if node.uses == SUBFLOW:
+            return self._knows(str(node.params.get("blueprintId")))
+        source = node.params.get("sourceUsesKey") if node.uses == SCATTER else None
+        return self._find(node.uses) is not None and (source is None or self._find(str(source)) is not None)
+
+    def _find(self, uses: str) -> NodeFunction | None:
+        return self._registry.find(uses) or built_in(uses, self._registry.find)
 
     async def run(self, request: VisitRequest) -> ExecutionOutcome:
         """Execute a visit, and again after a short delay while its policy allows.
@@ -143,6 +159,8 @@ class Executor:
             AdapterError: the backend failed while the node read its context; it is not the node's failure.
         """
         node, attempt = request.node, request.attempt
+        if request.size > 1:
+            return await self._run_items(request)
         prepared = self._prepared.get(node.uses) or self._prepare(node.uses)
         if prepared is None:
             error = NodeNotRegistered(f"no function is registered for {node.uses!r} (node {node.id!r})")
@@ -155,20 +173,16 @@ class Executor:
             try:
                 value = detached(request.input)
                 if prepared.wanted is not None:
-                    value = self._typed(prepared.wanted, value)
+                    value = self._codec.convert(value, prepared.wanted)
                 if node.timeout is None:
                     ctx = NodeContext(request, self._surroundings, value, attempt)
                     value = await prepared.call(ctx)
                 else:
                     ctx = NodeContext(request, self._surroundings, value, attempt, self._clock.time() + node.timeout)
                     value = await self._within(node.timeout, node, prepared.call, ctx)
-                action = None
-                if isinstance(value, Result):
-                    value, action = value.output, _action(value.action)
-                cell = self._to_cell(value)
-                writes = None if ctx.opened_context is None else self._cells(ctx.opened_context.writes)
-                took = None if began is None else self._clock.monotonic() - began
-                return ExecutionOutcome(True, cell, action, writes, None, True, False, attempt, 0.5, took)
+                outcome = self._completed(node, value, ctx, attempt)
+                outcome.took = None if began is None else self._clock.monotonic() - began
+                return outcome
             except asyncio.CancelledError as error:
                 if _cancelled_from_outside():
                     raise
@@ -183,6 +197,25 @@ class Executor:
             if not await self._again(request, outcome, attempt):
                 return outcome
             attempt += 1
+
+    def _completed(self, node: Node, value: object, ctx: NodeContext[Any, Any], attempt: int) -> ExecutionOutcome:
+        """The outcome of a function that returned. A scatter's items are stored apart, its output is their number."""
+        action = items = None
+        if isinstance(value, Result):
+            chosen = cast("Result[object]", value)
+            value, action = chosen.output, _action(chosen.action)
+        if node.uses == SCATTER:
+            items = frozen_items(cast("list[object]", value), self._to_cell)
+            value = {"items": items[0]}
+        cell = self._to_cell(value)
+        writes = None if ctx.opened_context is None else self._cells(ctx.opened_context.writes)
+        return ExecutionOutcome(True, cell, action, writes, None, True, False, attempt, 0.5, items)
+
+    async def _run_items(self, request: VisitRequest) -> ExecutionOutcome:
+        value_of = self._codec.decode if self._stored else _as_it_is
+        work = ItemsRun(request, cast("Callable[[Cell], object]", value_of), self._clock.sleep)
+        await work.run(self.run, _one_of)
+        return ExecutionOutcome(True, self._to_cell(work.results), None, work.writes, failed=work.failed)
 
     async def _again(self, request: VisitRequest, outcome: ExecutionOutcome, attempt: int) -> bool:
         """Whether the next attempt follows here; it is waited for."""
@@ -202,9 +235,6 @@ class Executor:
     def _cells(self, writes: Mapping[str, object]) -> Mapping[str, Cell]:
         return {key: value if value is MISSING else self._to_cell(value) for key, value in writes.items()}
 
-    def _typed(self, wanted: Any, value: object) -> object:
-        return self._codec.convert(value, wanted) if isinstance(self._codec, JsonCodec) else value
-
     async def _within(self, timeout: float, node: Node, call: Call, ctx: NodeContext[Any, Any]) -> Any:
         limit = asyncio.timeout(timeout)
         try:
@@ -216,12 +246,12 @@ class Executor:
             raise
 
     def _prepare(self, uses: str) -> _Prepared | None:
-        function = self._registry.find(uses)
+        function = self._find(uses)
         if function is None:
             return None
         call: Call
         if function.node_class is not None:
-            call = _class_call(function.node_class, (SerializationError, *function.never_retry))
+            call = _class_call(function.node_class, (SerializationError, *function.never_retry), self._codec)
         elif function.blocking:
             call = _blocking_call(function.call)
         else:
@@ -238,6 +268,15 @@ class _Prepared:
     function: NodeFunction
     call: Call
     wanted: Any
+
+
+def _as_it_is(cell: Cell) -> object:
+    return cell
+
+
+def _one_of(request: VisitRequest, item: object, number: int) -> VisitRequest:
+    """The visit of one item of several."""
+    return replace(request, input=item, item=request.item + number, size=1)
 
 
 def _cancelled_from_outside() -> bool:
@@ -286,7 +325,9 @@ def _from_thread(hint: Hint) -> Hint:
     return tell
 
 
-def _class_call(node_class: type[ClassNode[Any, Any, Any]], unretried: tuple[type[BaseException], ...]) -> Call:
+def _class_call(
+    node_class: type[ClassNode[Any, Any, Any]], unretried: tuple[type[BaseException], ...], codec: Codec
+) -> Call:
     async def call(ctx: NodeContext[Any, Any]) -> Any:
         instance = node_class()
         failure: Exception | None = None
@@ -305,13 +346,16 @@ def _class_call(node_class: type[ClassNode[Any, Any, Any]], unretried: tuple[typ
             raise
         finally:
             if failure is not None:
-                await _recover(instance, failure, ctx)
+                await _recover(instance, failure, ctx, codec)
 
     return call
 
 
-async def _recover(instance: ClassNode[Any, Any, Any], failure: Exception, ctx: NodeContext[Any, Any]) -> None:
+async def _recover(
+    instance: ClassNode[Any, Any, Any], failure: Exception, ctx: NodeContext[Any, Any], codec: Codec
+) -> None:
     try:
         await instance.recover(failure, ctx)
-    except Exception:  # the outcome stands: an error while cleaning up is told, not raised
-        ctx.log.exception("recover of node %r failed", ctx.node_id)
+    except Exception as error:  # the outcome stands: an error while cleaning up is told, not raised
+        shown = traceback_of(codec, error)
+        ctx.log.exception("recover of node %r failed: %s", ctx.node_id, type(error).__name__, exc_info=shown)

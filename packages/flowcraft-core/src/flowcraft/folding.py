@@ -8,32 +8,24 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol, cast
 
 from flowcraft.blueprint import Node
+from flowcraft.codec import Codec
 from flowcraft.engine.draft import Cell, Times
+from flowcraft.engine.events import ChildStarted, Completed, Dropped, Failed, Parked
 from flowcraft.engine.head import Activation, Head
 from flowcraft.engine.inputs import InputPlan
-from flowcraft.engine.transition import (
-    Completed,
-    Dropped,
-    Effects,
-    EngineEvent,
-    Failed,
-    Parked,
-    Visit,
-    apply,
-    due_work,
-    run_status,
-    seal,
-)
+from flowcraft.engine.slots import NODE_MASK, item_of, item_slot, node_of
+from flowcraft.engine.transition import Effects, EngineEvent, Visit, apply, due_work, run_status, seal
 from flowcraft.errors import PayloadTooLarge
 from flowcraft.graph import Graph
 from flowcraft.history import carrying
 from flowcraft.model import Capabilities, Change, Event, Index, Job, ValueKey
 from flowcraft.ports import Delivery
 from flowcraft.runstate import RunState, pack_head
+from flowcraft.sealing import seal_data, seal_text
 
 __all__ = [
     "Applied", "EventSource", "Fold", "Gone", "Keeper", "Kept", "Result", "Rules", "Stale", "Submission", "Unread",
-    "change_size", "fold", "fold_events", "head_index", "job_of", "visit_of",
+    "change_size", "definition_of", "fold", "fold_events", "head_index", "job_of", "visit_of",
 ]  # fmt: skip
 
 #: Decides what to do when it sees the head that is really committed on; asked again after a conflict.
@@ -66,6 +58,8 @@ class Kept:
     runs: int
     plan: InputPlan
     values: Mapping[ValueKey, bytes]
+    depth: int = 0
+    size: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +108,11 @@ class Submission:
         if old is None or old is graph:
             return
         self.graph = graph
-        if isinstance(event, Completed | Failed | Dropped | Parked) and event.visit.node >= 0:
-            node = graph.index.get(old.ids[event.visit.node], -1)  # a node that is gone makes the event stale
+        if isinstance(event, Completed | Failed | Dropped | Parked | ChildStarted) and event.visit.node >= 0:
+            slot = event.visit.node
+            node = graph.index.get(old.ids[node_of(slot)], -1)  # a node that is gone makes the event stale
+            if slot > NODE_MASK and node >= 0:
+                node = item_slot(node, item_of(slot))
             self.event = replace(event, visit=replace(event.visit, node=node))
 
 
@@ -128,6 +125,7 @@ class Rules:
     times: Times
     bound: bool
     limits: Capabilities
+    codec: Codec
 
 
 @dataclass(slots=True)
@@ -154,12 +152,17 @@ def visit_of(node: int, activation: Activation) -> Visit:
     return Visit(node, activation.nonce, activation.visit, activation.attempt)
 
 
-def job_of(graph: Graph, run_id: str, node: int, activation: Activation, queue_name: str) -> Job:
+def definition_of(graph: Graph, slot: int, activation: Activation) -> Node:
+    """The node whose function an active slot executes."""
+    return graph.nodes[node_of(slot) if activation.runs < 0 else activation.runs]
+
+
+def job_of(graph: Graph, run_id: str, slot: int, activation: Activation, queue_name: str) -> Job:
     """The doorbell for an activation. ``queue_name`` is the queue of nodes that name none."""
-    definition = graph.nodes[node if activation.runs < 0 else activation.runs]
+    definition = definition_of(graph, slot, activation)
     return Job(
-        run_id, graph.ids[node], activation.visit, activation.attempt, activation.nonce,
-        definition.queue or queue_name, definition.priority, activation.resend,
+        run_id, graph.ids[node_of(slot)], activation.visit, activation.attempt, activation.nonce,
+        definition.queue or queue_name, definition.priority, activation.resend, item_of(slot),
     )  # fmt: skip
 
 
@@ -171,11 +174,14 @@ def head_index(head: Head, now: float, retention: float | None) -> Index:
     return Index(run_status(head), wake_at, now)
 
 
-def fold_events(graph: Graph, run_id: str, head: Head, effects: Effects, now: float) -> tuple[Event, ...]:
-    """The facts of a sealed fold as events; `seal` has counted them in ``head.seq`` already."""
+def fold_events(graph: Graph, run_id: str, head: Head, effects: Effects, now: float, codec: Codec) -> tuple[Event, ...]:
+    """The facts of a sealed fold as events; `seal` has counted them in ``head.seq`` already.
+
+    Here, and nowhere else, facts become what is stored and told: ``codec`` decides whether their texts can be read.
+    """
     first = head.seq - len(effects.facts) + 1
     return tuple(
-        Event(run_id, seq, kind, now, None if node < 0 else graph.ids[node], visit, attempt, data)
+        Event(run_id, seq, kind, now, None if node < 0 else graph.ids[node], visit, attempt, seal_data(codec, data))
         for seq, (kind, node, visit, attempt, data) in enumerate(effects.facts, first)
     )
 
@@ -218,10 +224,11 @@ def fold(
         head.seq += 1
     if head.wake_at is not None and head.wake_at <= now:
         # The engine only ever moves it forward; one that has passed would wake the ticker after every commit.
-        head.wake_at = due_work(head, now, rules.times)[0]
+        head.wake_at = due_work(head, now, rules.times).wake
+    head.cause = seal_text(rules.codec, head.cause)  # a reason that somebody gave, or why something failed
     jobs = _share_out(state, submissions, effects, rules)
     packed = pack_head(draft.graph.content_hash, head)
-    events = fold_events(draft.graph, state.run_id, head, effects, now)
+    events = fold_events(draft.graph, state.run_id, head, effects, now, rules.codec)
     change = Change(
         run_id=state.run_id,
         version=state.version,
@@ -257,7 +264,7 @@ def _share_out(state: RunState, submissions: list[Submission], effects: Effects,
             continue
         for node, job in ready.items():
             activation = state.draft.head.active[node]
-            definition = graph.nodes[node if activation.runs < 0 else activation.runs]
+            definition = definition_of(graph, node, activation)
             if job.resend == 0 and keeper.wants(job, definition):
                 submission.kept = (job, node)
                 del ready[node]

@@ -10,6 +10,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from flowcraft.blueprint import Blueprint, Edge, Node
+from flowcraft.constructs import (
+    GATHER,
+    ITEMS,
+    LOOP,
+    ORDINARY,
+    SUBFLOW,
+    BatchPlan,
+    expand,
+    kind_of,
+    mapping_of,
+    timer_of,
+)
 from flowcraft.errors import DefinitionError, ExpressionError
 from flowcraft.expressions import Expression, Reference, parse
 from flowcraft.model import RUN_INPUT, ValueKey
@@ -39,23 +51,28 @@ class ScopePlan:
     exits: tuple[int, ...]
     #: Scopes directly or indirectly inside.
     nested: tuple[int, ...]
+    #: Of a structured loop: edges that end it at once when they become LIVE.
+    early: tuple[int, ...]
 
 
 class Graph:
     """The compiled form. Immutable after construction; shared by all runs of the blueprint."""
 
     __slots__ = (
-        "action", "at_least", "blueprint", "chain", "condition", "content_hash", "direct", "dst", "exits_scope",
+        "action", "at_least", "batch_of", "batches", "blueprint", "chain", "compensation", "condition", "content_hash",
+        "direct", "dst", "early", "edges", "exits_scope",
         "fallback", "header_of", "ids", "ignored", "in_hi", "in_lo", "in_mid", "index", "inputs", "keep_losers",
-        "key_of", "lone", "namers", "names", "node_count", "nodes", "out", "parallel", "predecessors", "references",
-        "repeats", "scope_of", "scopes", "simple", "src", "starts", "terminals", "transform",
-        "unreached", "waits_for_all",
+        "key_of", "kind", "lone", "loops", "namers", "names", "node_count", "nodes", "out", "parallel", "predecessors",
+        "references", "repeats", "scope_of", "scopes", "simple", "src", "starts", "terminals", "timer", "transform",
+        "undoes", "unreached", "waits_for_all",
     )  # fmt: skip
 
     def __init__(self, blueprint: Blueprint, *, strict: bool) -> None:
         self.blueprint = blueprint
         self.content_hash = blueprint.content_hash
-        self.nodes: tuple[Node, ...] = blueprint.nodes
+        self.nodes: tuple[Node, ...]
+        self.edges: tuple[Edge, ...]
+        self.nodes, self.edges, batches = expand(blueprint)
         self.node_count = len(self.nodes)
         self.ids: tuple[str, ...] = tuple(node.id for node in self.nodes)
         self.names = frozenset(self.ids)
@@ -64,8 +81,9 @@ class Graph:
             -1 if node.fallback is None else self.index[node.fallback] for node in self.nodes
         )
         self._check_fallbacks()
+        self._plan_constructs(batches)
         topology, scopes = self._decompose(strict)
-        self.ignored: tuple[Edge, ...] = tuple(blueprint.edges[n] for n in sorted(topology.removed))
+        self.ignored: tuple[Edge, ...] = tuple(self.edges[n] for n in sorted(topology.removed))
         self._number_edges(topology, scopes)
         self._plan_scopes(scopes)
         self._plan_nodes()
@@ -83,8 +101,41 @@ class Graph:
                 namers[other].append(node)
         self.namers: tuple[tuple[int, ...], ...] = tuple(map(tuple, namers))
 
+    def _plan_constructs(self, batches: Mapping[str, BatchPlan]) -> None:
+        self.batches: Mapping[int, BatchPlan] = {self.index[items]: plan for items, plan in batches.items()}
+        #: By gather, and by scatter: the node of the items.
+        self.batch_of: Mapping[int, int] = {
+            self.index[name]: node for node, plan in self.batches.items() for name in (plan.gather, plan.scatter)
+        }
+        self.kind: tuple[int, ...] = tuple(
+            ITEMS if n in self.batches else kind_of(node) for n, node in enumerate(self.nodes)
+        )
+        self.timer: tuple[float | None, ...] = tuple(map(timer_of, self.nodes))
+        self.loops: Mapping[int, Expression] = {
+            n: self._loop_condition(self.nodes[n]) for n, kind in enumerate(self.kind) if kind == LOOP
+        }
+        self.compensation: tuple[int, ...] = tuple(
+            -1 if node.compensate is None else self.index[node.compensate] for node in self.nodes
+        )
+        #: Nodes that only undo others; they have no edges and are never reached.
+        self.undoes = frozenset(n for n in self.compensation if n >= 0)
+        for node in sorted(self.undoes):
+            node_id = self.ids[node]
+            if any(node_id in (edge.source, edge.target) for edge in self.edges) or self.namers[node]:
+                text = f"node {node_id!r} compensates another one, so it has neither edges nor is it a fallback"
+                raise DefinitionError(text, subject=node_id)
+
+    def _loop_condition(self, node: Node) -> Expression:
+        try:
+            return parse(str(node.params["condition"]), names=self.names)
+        except ExpressionError as error:
+            raise ExpressionError(
+                f"the condition of loop {node.id!r} does not parse: {error}",
+                source=error.source, position=error.position, subject=node.id,
+            ) from error  # fmt: skip
+
     def _decompose(self, strict: bool) -> tuple[Topology, list[Scope]]:
-        edges = self.blueprint.edges
+        edges = self.edges
         choosy = {edge.source for edge in edges if edge.action is not None or edge.condition is not None}
         topology = Topology(
             names=self.ids,
@@ -105,7 +156,7 @@ class Graph:
             scope.back = sorted(order[number] for number in scope.back)
         self.src: tuple[int, ...] = tuple(topology.edges[n][0] for n in kept)
         self.dst: tuple[int, ...] = tuple(topology.edges[n][1] for n in kept)
-        raw = [self.blueprint.edges[n] for n in kept]
+        raw = [self.edges[n] for n in kept]
         self.action: tuple[str | None, ...] = tuple(edge.action for edge in raw)
         self.condition = tuple(self._parse(edge, edge.condition, "condition") for edge in raw)
         self.transform = tuple(self._parse(edge, edge.transform, "transform") for edge in raw)
@@ -146,6 +197,15 @@ class Graph:
         self.exits_scope: tuple[int, ...] = tuple(
             next((s for s in chain[self.src[e]] if self.dst[e] not in inside[s]), 0) for e in edges
         )
+        structured = {scope.index for scope in scopes if scope.structured}
+        choosy = [self.action[e] is not None or self.condition[e] is not None for e in edges]
+        #: The structured loops that an edge ends at once when it becomes LIVE, innermost first.
+        self.early: tuple[tuple[int, ...], ...] = tuple(
+            tuple(s for s in self.chain[self.src[e]] if s in structured and self.dst[e] not in inside[s])
+            if choosy[e]
+            else ()
+            for e in edges
+        )
         exits: dict[int, list[int]] = {}
         for e in edges:
             exits.setdefault(self.exits_scope[e], []).append(e)
@@ -157,6 +217,7 @@ class Graph:
                 entering=tuple(e for e in edges if self.src[e] not in here and self.dst[e] in here),
                 exits=tuple(exits.get(scope.index, ())) if scope.index else (),
                 nested=tuple(s.index for s in scopes if s.index != scope.index and s.header in here),
+                early=tuple(e for e in edges if scope.index in self.early[e]),
             )
             for scope, here in zip(scopes, inside, strict=True)
         )  # fmt: skip
@@ -179,13 +240,15 @@ class Graph:
         )
         #: One predecessor, one edge, the join `all`, at most one visit: LIVE means READY.
         self.lone: tuple[bool, ...] = tuple(
-            self.in_hi[n] - self.in_lo[n] == 1 and not self.at_least[n] and not self.repeats[n] for n in everyone
-        )
+            self.in_hi[n] - self.in_lo[n] == 1 and not self.at_least[n] and not self.repeats[n]
+            and self.kind[n] == ORDINARY
+            for n in everyone
+        )  # fmt: skip
         #: The stored value that is the input as it is, where that can be told in advance.
         self.direct: tuple[ValueKey | None, ...] = tuple(map(self._direct_input, everyone))
         self.references: tuple[frozenset[Reference], ...] = tuple(map(self._references_of, everyone))
         self.simple: tuple[bool, ...] = tuple(
-            not self.repeats[n] and not any(
+            not self.repeats[n] and n not in self.batch_of and self.compensation[n] < 0 and not any(
                 self.action[e] is not None or self.condition[e] or self.transform[e] for e in self.out[n]
             )
             for n in everyone
@@ -193,7 +256,9 @@ class Graph:
         self.header_of: Mapping[int, int] = {plan.header: s for s, plan in enumerate(self.scopes) if s}
         headers = {plan.header for plan in self.scopes[1:] if not plan.entering}
         self.starts: tuple[int, ...] = tuple(
-            n for n in everyone if (self.in_lo[n] == self.in_hi[n] and not self.namers[n]) or n in headers
+            n
+            for n in everyone
+            if (self.in_lo[n] == self.in_hi[n] and not self.namers[n] and n not in self.undoes) or n in headers
         )
         #: Headers that only their own cycle leads to, while it is entered elsewhere: skipped in its first visit.
         self.unreached: tuple[int, ...] = tuple(
@@ -202,12 +267,15 @@ class Graph:
             if self.in_lo[n] == self.in_mid[n] and self.in_lo[n] < self.in_hi[n] and n not in self.starts
         )
         self.terminals: tuple[int, ...] = tuple(
-            n for n in everyone if not self.out[n] and (self.in_lo[n] < self.in_hi[n] or not self.namers[n])
+            n
+            for n in everyone
+            if not self.out[n] and (self.in_lo[n] < self.in_hi[n] or not self.namers[n]) and n not in self.undoes
         )
 
     def _direct_input(self, node: int) -> ValueKey | None:
         edges = range(self.in_lo[node], self.in_hi[node])
-        if self.inputs[node] is not None or self.repeats[node] or len(edges) > 1:
+        odd = node in self.batches or (node in self.batch_of and self.nodes[node].uses == GATHER) or node in self.undoes
+        if self.inputs[node] is not None or self.repeats[node] or len(edges) > 1 or odd:
             return None
         if not edges:
             return RUN_INPUT
@@ -228,11 +296,15 @@ class Graph:
         return frozenset(found)
 
     def _compile_inputs(self, node: Node) -> InputPath | Mapping[str, InputPath] | None:
-        if node.inputs is None:
+        inputs = node.inputs
+        if inputs is None and node.uses == SUBFLOW:
+            inputs = mapping_of(node, "inputs")
+            mapping_of(node, "outputs")
+        if inputs is None:
             return None
-        if isinstance(node.inputs, Mapping):
-            return {name: self._input_path(node, source) for name, source in node.inputs.items()}
-        return self._input_path(node, node.inputs)
+        if isinstance(inputs, Mapping):
+            return {name: self._input_path(node, source) for name, source in inputs.items()}
+        return self._input_path(node, inputs)
 
     def _input_path(self, node: Node, source: str | Sequence[str]) -> InputPath:
         names = (source,) if isinstance(source, str) else tuple(source)
@@ -259,7 +331,9 @@ def _parse_name(name: str, names: frozenset[str]) -> Expression:
 
 
 def _quote(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    """A text as the grammar of expressions spells it."""
+    plain = (c not in ('"', "\\") and (c.isprintable() or c > "\uffff") for c in text)
+    return '"' + "".join(c if kept else f"\\u{ord(c):04x}" for c, kept in zip(text, plain, strict=True)) + '"'
 
 
 def compile_graph(blueprint: Blueprint, *, strict: bool = False) -> Graph:

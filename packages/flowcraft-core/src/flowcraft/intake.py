@@ -14,7 +14,8 @@ from flowcraft.errors import AdapterError, FlowcraftError, Misconfigured
 from flowcraft.folding import Kept
 from flowcraft.model import Job
 from flowcraft.ports import Clock, Delivery
-from flowcraft.runstate import RunState
+from flowcraft.runstate import RunState, slot_of
+from flowcraft.sealing import traceback_of
 from flowcraft.visits import Slot, VisitRunner, Work, end_delivery
 
 __all__ = ["Intake"]
@@ -173,10 +174,12 @@ class Intake:
     async def _use(self, slot: Slot, coroutine: Coroutine[Any, Any, None]) -> None:
         try:
             await coroutine
-        except Exception:  # noqa: BLE001 - none by design; whatever it is, the visit must not be stuck in this worker
+        except Exception as error:  # noqa: BLE001 - none by design; the visit must not be stuck in this worker
             job = slot.job
             extra = {"run_id": job.run_id, "node_id": job.node, "attempt": job.attempt}
-            _LOG.exception("a visit is handed back after an unexpected error", extra=extra)
+            shown = traceback_of(self._committer.rules.codec, error)
+            _LOG.error("a visit is handed back after an unexpected error: %s", type(error).__name__, exc_info=shown,
+                       extra=extra)  # fmt: skip
             await self._runner.hand_back(slot, job, delay=self._claims.ttl, forgive=False)
         finally:
             self.slots.pop(slot.key, None)
@@ -194,7 +197,7 @@ _Loaded = RunState | BaseException | None
 def _standing(job: Job, state: RunState) -> int | None:
     """The state of the node if the job's activation is its current one, or None."""
     head = state.committed()
-    node = state.graph.index.get(job.node, -1)
+    node = slot_of(state.graph, job.node, job.item)
     activation = head.active.get(node)
     if activation is None or (activation.nonce, activation.visit, activation.attempt) != (
         job.nonce,
@@ -202,4 +205,5 @@ def _standing(job: Job, state: RunState) -> int | None:
         job.attempt,
     ):
         return None
-    return head.states[node]
+    standing = head.state(node)
+    return None if head.paused and standing == READY else standing  # it is sent again when the run goes on

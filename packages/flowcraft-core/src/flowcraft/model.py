@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ __all__ = [
     "Space",
     "StoredHead",
     "ValueKey",
+    "run_address",
+    "value_address",
 ]
 
 T = TypeVar("T")
@@ -42,8 +45,9 @@ NodeState = Literal[
 ]  # fmt: skip
 
 #: ``context``: the user's keys (visit 0) · ``output``: by node and visit · ``input``: what an edge's transform made, by
-#: edge and visit of its source · ``error``: why a visit failed · ``item``, ``signal``: of batches and waits.
-Space = Literal["context", "output", "input", "error", "item", "signal"]
+#: edge and visit of its source · ``error``: why a visit failed · ``item``, ``result``: what a batch works on, and what
+#: came of it · ``signal``: what came for a wait that has not begun.
+Space = Literal["context", "output", "input", "error", "item", "result", "signal"]
 
 
 class ValueKey(NamedTuple):
@@ -52,6 +56,16 @@ class ValueKey(NamedTuple):
     space: Space
     name: str
     visit: int = 0
+
+
+def value_address(run_id: str, content: bytes) -> str:
+    """The key of a value in a `ValueStore`: SHA-256 of the run's id, a slash, SHA-256 of the content, both in hex."""
+    return f"{run_address(run_id)}/{hashlib.sha256(content).hexdigest()}"
+
+
+def run_address(run_id: str) -> str:
+    """How the keys of all values of a run begin."""
+    return hashlib.sha256(run_id.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 #: The input that the run was started with (no node has an empty id).
@@ -86,7 +100,7 @@ class Job:
     """A doorbell: "this visit may be READY". Ids only, no authority; the head decides.
 
     ``nonce`` is of the commit that made the visit READY; (nonce, node, visit, attempt) is the activation. ``resend``
-    counts how often the ticker has sent it again.
+    counts how often the ticker has sent it again. ``item`` is the number of an item visit of a batch, or -1.
     """
 
     run_id: str
@@ -97,10 +111,14 @@ class Job:
     queue: str = ""
     priority: int = 0
     resend: int = 0
+    item: int = -1
 
     def to_bytes(self) -> bytes:
         """The message body: JSON text, well below 2 KB (ids are at most 200 bytes)."""
-        row = [1, self.run_id, self.node, self.visit, self.attempt, self.nonce, self.queue, self.priority, self.resend]
+        row = [
+            1, self.run_id, self.node, self.visit, self.attempt, self.nonce, self.queue, self.priority, self.resend,
+            self.item,
+        ]  # fmt: skip
         return json.dumps(row, separators=(",", ":")).encode()
 
     @staticmethod
@@ -112,19 +130,20 @@ class Job:
         """
         try:
             row = json.loads(data)
-            version, run_id, node, visit, attempt, nonce, queue, priority, resend = row
+            version, run_id, node, visit, attempt, nonce, queue, priority, resend, item = row
         except (ValueError, TypeError, RecursionError) as error:
             raise SerializationError(f"not a job message: {data[:80]!r}") from error
         texts = (run_id, node, nonce, queue)
-        numbers = (visit, attempt, priority, resend)
+        numbers = (visit, attempt, priority, resend, item)
         if version != 1 or not all(type(x) is str for x in texts) or not all(type(x) is int for x in numbers):
             raise SerializationError(f"not a job message of version 1: {data[:80]!r}")
-        return Job(run_id, node, visit, attempt, nonce, queue, priority, resend)
+        return Job(run_id, node, visit, attempt, nonce, queue, priority, resend, item)
 
     @property
     def claim_key(self) -> str:
         """The name of the lease on this activation: whoever holds it works on it."""
-        return f"{self.run_id}\x1f{self.node}\x1f{self.visit}\x1f{self.attempt}\x1f{self.nonce}"
+        node = self.node if self.item < 0 else f"{self.node}\x1f{self.item}"
+        return f"{self.run_id}\x1f{node}\x1f{self.visit}\x1f{self.attempt}\x1f{self.nonce}"
 
 
 @dataclass(frozen=True, slots=True)

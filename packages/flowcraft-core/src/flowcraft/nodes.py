@@ -95,7 +95,7 @@ class RunContext:
             SerializationError: the value cannot be stored; the message says where in it. Or the key: it is text of at
                 most 200 bytes.
         """
-        self.writes[_context_key(key)] = self._codec.decode(self._codec.encode(value))
+        self.writes[_context_key(key)] = self._codec.snapshot(value)
 
     async def delete(self, key: str) -> bool:
         """Delete ``key`` when the visit is committed; True if it existed."""
@@ -127,7 +127,8 @@ def _context_key(key: object) -> str:
 class VisitRequest:
     """One visit to execute. ``node`` is the node whose function runs; ``input`` and context values are decoded data.
 
-    ``timed``: whether the outcome is to say how long it took.
+    ``item`` is the number of the first item that the visit is about, in a batch; ``size`` > 1: ``input`` is a list of
+    up to so many items. ``timed``: whether the outcome is to say how long it took.
     """
 
     run_id: str
@@ -137,6 +138,8 @@ class VisitRequest:
     input: Any
     read_context: ReadContext
     hint: Callable[[str, Mapping[str, object]], None] | None = None
+    item: int = -1
+    size: int = 1
     timed: bool = False
 
 
@@ -229,8 +232,14 @@ class NodeContext(Generic[InT, DepsT]):
 
     @property
     def idempotency_key(self) -> str:
-        """``run/node/visit``: the same for every attempt and every accidental repetition of this visit."""
-        return f"{self.run_id}/{self.node_id}/{self.visit}"
+        """``run/node/visit``, in a batch with ``/item``: the same for every attempt and repetition of this visit."""
+        item = "" if self._request.item < 0 else f"/{self._request.item}"
+        return f"{self.run_id}/{self.node_id}/{self.visit}{item}"
+
+    @property
+    def item(self) -> int | None:
+        """In a batch: the number of the item, from 0."""
+        return None if self._request.item < 0 else self._request.item
 
     @property
     def log(self) -> logging.LoggerAdapter[logging.Logger]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ForwardRef, Protocol, TypeVar, get_args, get_origin, get_type_hints
 
@@ -100,13 +100,26 @@ def node_function(
         raise DefinitionError(f"what is registered as {uses!r} is not callable: {implementation!r}", subject=uses)
     if not _takes(implementation, 1):
         raise DefinitionError(f"the function of {uses!r} must take one argument: its context", subject=uses)
-    if inspect.isgeneratorfunction(implementation) or inspect.isasyncgenfunction(implementation):
+    if inspect.isasyncgenfunction(implementation):
+        input_type, _ = _types_of(implementation)
+        return NodeFunction(uses, _collecting(implementation), False, input_type, list, None, never_retry)
+    if inspect.isgeneratorfunction(implementation):
         raise DefinitionError(f"the function of {uses!r} is a generator: it must return its output", subject=uses)
     input_type, output_type = _types_of(implementation)
     blocking = not inspect.iscoroutinefunction(implementation) and not inspect.iscoroutinefunction(
         getattr(implementation, "__call__", None)  # noqa: B004 - an object with an async __call__ is fine too
     )
     return NodeFunction(uses, implementation, blocking, input_type, output_type, None, never_retry)
+
+
+@dataclass(frozen=True)
+class _collecting:  # noqa: N801 - used like a function; a class, so that two of one function are equal
+    """An async generator as a node's function: its output is the list of what it yields."""
+
+    function: Callable[[Any], AsyncIterator[Any]]
+
+    async def __call__(self, ctx: NodeContext[Any, Any]) -> list[Any]:
+        return [item async for item in self.function(ctx)]
 
 
 def _check_class(uses: str, found: type[Any]) -> tuple[Any, Any]:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from flowcraft.codec import Codec
@@ -22,6 +22,7 @@ from flowcraft.model import TERMINAL, Event, RunStatus, ValueKey
 from flowcraft.ports import Clock, EventBus, RunStore
 from flowcraft.results import RunResult, build_result, result_keys
 from flowcraft.runstate import Graphs
+from flowcraft.sealing import open_event, open_text
 
 __all__ = ["LOOK_SECONDS", "RunAccess", "RunHandle"]
 
@@ -111,11 +112,14 @@ class RunHandle:
                     limit.cancel()
 
     async def history(self, after: int = 0) -> Sequence[Event]:
-        """The stored events with numbers above ``after``, in order; empty where the store keeps no history."""
+        """The stored events with numbers above ``after``, in order; empty where the store keeps no history.
+
+        Where values are encrypted, so are texts in events; without the key they are ``(encrypted)``.
+        """
         found: list[Event] = []
         while True:
             page = await self._access.store.read_events(self.run_id, after)
-            found += [event.told() for event in page.items]
+            found += [open_event(self._access.codec, event.told()) for event in page.items]
             if page.after is None or not page.items:
                 return found
             after = page.items[-1].seq
@@ -132,7 +136,8 @@ class RunHandle:
             SerializationError: the history is damaged, or an earlier version wrote it.
         """
         await self._look()
-        return await view_at(self._access.store, self._access.graphs, self.run_id, seq)
+        view = await view_at(self._access.store, self._access.graphs, self.run_id, seq)
+        return replace(view, cause=open_text(self._access.codec, view.cause)) if view.cause else view
 
     async def watch(self, after: int = 0) -> AsyncGenerator[Event]:
         """Events from number ``after`` on as they happen, with the unnumbered hints, until the run has ended.
@@ -154,7 +159,8 @@ class RunHandle:
                 if ended:
                     return
                 async with aclosing(live.until(LOOK_SECONDS)) as heard:
-                    async for event in heard:
+                    async for told in heard:
+                        event = open_event(self._access.codec, told)
                         if event.seq == 0:
                             yield event
                         elif event.seq == after + 1 or (event.seq > after and not keeps_history):
@@ -169,7 +175,8 @@ class RunHandle:
         state = await self._access.committer.load(self.run_id)
         if state is None:
             raise self._not_found()
-        return state.graph, run_view(state.graph, state.committed())
+        view = run_view(state.graph, state.committed())
+        return state.graph, replace(view, cause=open_text(self._access.codec, view.cause)) if view.cause else view
 
     async def _build(self, graph: Graph, view: RunView) -> RunResult:
         access = self._access

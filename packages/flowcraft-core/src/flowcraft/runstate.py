@@ -9,7 +9,9 @@ from typing import Final, Protocol
 from flowcraft.blueprint import Blueprint
 from flowcraft.codec import Codec
 from flowcraft.engine.draft import Cell, Draft, Times
-from flowcraft.engine.head import Head, decode_head, encode_head
+from flowcraft.engine.head import Head
+from flowcraft.engine.headbytes import decode_head, encode_head
+from flowcraft.engine.slots import item_slot
 from flowcraft.errors import Misconfigured, SerializationError
 from flowcraft.executor import Executor
 from flowcraft.graph import Graph
@@ -17,14 +19,14 @@ from flowcraft.model import Index, StoredHead, ValueKey
 from flowcraft.ports import Clock, RunStore
 from flowcraft.registry import Definition
 
-__all__ = ["CACHED_BYTES", "Graphs", "RunState", "RuntimeParts", "StoreTime", "pack_head", "unpack_head"]
+__all__ = ["CACHED_BYTES", "Graphs", "RunState", "RuntimeParts", "StoreTime", "pack_head", "slot_of", "unpack_head"]
 
 #: So many bytes of immutable values are kept beside a cached head.
 CACHED_BYTES: Final = 256 * 1024
 _HASH_BYTES: Final = 32
 _SYNC_SECONDS: Final = 10.0
 #: Spaces whose values never change once they are committed.
-_IMMUTABLE: Final = frozenset({"output", "input", "error"})
+_IMMUTABLE: Final = frozenset({"output", "input", "error", "item"})
 
 
 class RuntimeParts(Protocol):
@@ -59,6 +61,12 @@ class RuntimeParts(Protocol):
     def open_executor(self) -> AbstractAsyncContextManager[Executor]:
         """An executor whose dependencies are open inside the block."""
         ...
+
+
+def slot_of(graph: Graph, node_id: str, item: int) -> int:
+    """The slot of a node, or of an item visit of a batch; -1 if the graph has no such node."""
+    node = graph.index.get(node_id, -1)
+    return node if node < 0 or item < 0 else item_slot(node, item)
 
 
 def pack_head(content_hash: str, head: Head) -> bytes:

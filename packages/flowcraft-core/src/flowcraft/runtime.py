@@ -9,20 +9,20 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mappin
 from contextlib import asynccontextmanager
 from typing import get_args, get_origin
 
-from flowcraft.blueprint import Blueprint
+from flowcraft.blueprint import Blueprint, Node
 from flowcraft.checks import requested_id, told
 from flowcraft.clock import SystemClock
-from flowcraft.codec import JsonCodec
-from flowcraft.engine.draft import MISSING, Cell
-from flowcraft.engine.view import run_view
+from flowcraft.codec import Codec, JsonCodec
+from flowcraft.constructs import BUILT_IN, ORDINARY, SUBFLOW, kind_of
+from flowcraft.engine.draft import Cell
 from flowcraft.errors import DefinitionError, InvalidRequest
 from flowcraft.executor import Dependencies, Executor, open_dependencies
 from flowcraft.graph import Graph, compile_graph
-from flowcraft.local import Listener, LocalRun
+from flowcraft.local import Listener, LocalRun, Surroundings
 from flowcraft.middleware import Middleware
 from flowcraft.ports import Clock
 from flowcraft.registry import Definition, Implementation, NodeFunction, Registry
-from flowcraft.results import RunResult, build_result
+from flowcraft.results import RunResult
 
 __all__ = ["FlowRuntime"]
 
@@ -55,13 +55,13 @@ class FlowRuntime:
         deps: Dependencies = None,
         middleware: Sequence[Middleware] = (),
         listeners: Sequence[Listener] = (),
-        codec: JsonCodec | None = None,
+        codec: Codec | None = None,
         clock: Clock | None = None,
         concurrency: int = 100,
         strict: bool = False,
     ) -> None:
         self.clock: Clock = clock or SystemClock()
-        self.codec = codec or JsonCodec()
+        self.codec: Codec = codec or JsonCodec()
         self.deps = deps
         self.middleware = tuple(middleware)
         self.listeners = tuple(listeners)
@@ -84,6 +84,13 @@ class FlowRuntime:
         graph = self.register(flow.blueprint)
         self._name(graph)
         self._definitions[graph.blueprint.id] = flow
+        self._add_subflows(flow)
+
+    def _add_subflows(self, flow: Definition) -> None:
+        """The flows that it runs as steps, and theirs."""
+        for child in getattr(flow, "subflows", ()):
+            if self._definitions.get(child.blueprint.id) is not child:
+                self._add_flow(child)
 
     def _name(self, graph: Graph) -> None:
         known = self._ids.setdefault(graph.blueprint.id, graph)
@@ -135,6 +142,7 @@ class FlowRuntime:
         if graph is None or graph.blueprint is not flow.blueprint:
             registry, compiled = self.registry.merged(flow.functions), self.register(flow.blueprint)
             self.registry, self._ids[flow.blueprint.id], self._definitions[flow.blueprint.id] = registry, compiled, flow
+            self._add_subflows(flow)
             for function in flow.functions.values():
                 self._register_types(function)
             graph = self._ids[flow.blueprint.id]
@@ -156,6 +164,7 @@ class FlowRuntime:
                 codec=self.codec,
                 clock=self.clock,
                 to_cell=to_cell,
+                knows=lambda blueprint_id: blueprint_id in self._ids,
             )
 
     def snapshot(self, value: object) -> object:
@@ -195,19 +204,17 @@ class FlowRuntime:
         start_input = self.snapshot(input)
         keys = {requested_id(key, "context key"): self.snapshot(value) for key, value in (context or {}).items()}
         async with self.open_executor(self.snapshot) as executor:
-            run = LocalRun(
-                graph,
-                executor,
-                run_id=chosen,
-                clock=self.clock,
-                concurrency=limit,
-                listeners=self.listeners,
-                to_cell=self.snapshot,
+            around = Surroundings(
+                executor, self.clock, limit, self.snapshot, self.resolve, self.names_of, self.listeners
             )
+            run = LocalRun(graph, chosen, around)
             await run.run(start_input, keys)
-        shared = {key.name: value for key, value in run.values.items() if key.space == "context"}
-        view = run_view(graph, run.draft.head)
-        return build_result(chosen, view, lambda key: run.values.get(key, MISSING), shared, self.names_of(graph))
+        return run.result()
+
+    def _has(self, node: Node) -> bool:
+        if kind_of(node) != ORDINARY or self.registry.find(node.uses) is not None:
+            return True
+        return str(node.params.get("blueprintId")) in self._ids if node.uses == SUBFLOW else node.uses in BUILT_IN
 
     def check_functions(self, graph: Graph) -> None:
         """Make sure that every node of a blueprint can be executed here.
@@ -217,7 +224,7 @@ class FlowRuntime:
         """
         if graph.content_hash in self._checked:
             return
-        missing = [node for node in graph.nodes if self.registry.find(node.uses) is None]
+        missing = [node for node in graph.nodes if not self._has(node)]
         if missing:
             told = ", ".join(f"{node.id!r} uses {node.uses!r}" for node in missing[:5])
             raise DefinitionError(

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+from flowcraft.engine.head import group_size
 from flowcraft.engine.inputs import input_plan
+from flowcraft.engine.slots import node_of
 from flowcraft.engine.transition import Completed, Failed
 from flowcraft.errors import PayloadTooLarge
 from flowcraft.folding import Applied, Fold, Keeper, Kept, Result, Stale, Submission, job_of
@@ -59,7 +61,8 @@ def _kept(state: RunState, submission: Submission, planned: Fold, aftermath: Aft
     if won and not submission.future.done() and activation is not None and activation.nonce == job.nonce:
         plan = input_plan(state.graph, head, node)
         values = {key: state.values[key] for key in plan.keys if key in state.values}
-        return Kept(job, state.graph, node, node if activation.runs < 0 else activation.runs, plan, values)
+        runs = node_of(node) if activation.runs < 0 else activation.runs
+        return Kept(job, state.graph, node, runs, plan, values, head.depth, group_size(head, node))
     if won:
         submission.keeper.forget([job.claim_key])
     aftermath.jobs.append(job)

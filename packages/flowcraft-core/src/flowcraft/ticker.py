@@ -16,15 +16,15 @@ from typing import Final, Protocol
 
 from flowcraft.blueprint import Node
 from flowcraft.committer import Committer
-from flowcraft.engine.draft import resend_delay
-from flowcraft.engine.head import DRAINING, PARKED, READY, RETRYING, Activation, Head
-from flowcraft.engine.transition import Dropped, EngineEvent, Resent, Tick, due_work
+from flowcraft.engine.head import PARKED, Head
+from flowcraft.engine.transition import ChildAsked, Dropped, EngineEvent, Resent, Tick, due_work
 from flowcraft.errors import AdapterError
-from flowcraft.folding import Applied, Kept, job_of, visit_of
+from flowcraft.folding import Applied, Kept, definition_of, job_of, visit_of
 from flowcraft.graph import Graph
 from flowcraft.model import TERMINAL, Job, RunSummary
 from flowcraft.ports import Clock, CoordinationStore, JobQueue, RunStore
 from flowcraft.runstate import RunState
+from flowcraft.sealing import traceback_of
 
 __all__ = ["LONGEST_RESEND", "Host", "TickStats", "Ticker", "unclaimed"]
 
@@ -63,6 +63,8 @@ class _Due:
     woken: int = 0
     resent: int = 0
     dropped: int = 0
+    children: list[int] = field(default_factory=list[int])
+    held: list[str] = field(default_factory=list[str])
     free: set[str] = field(default_factory=set[str])
 
 
@@ -111,6 +113,7 @@ class Ticker:
         interval: float = 1.0,
         backlog: int = 100,
         can: Callable[[Node], bool],
+        look_after: Callable[[RunState, Collection[int]], Awaitable[None]] | None = None,
         spread: Callable[[], float] = random.random,
     ) -> None:
         self._committer = committer
@@ -122,6 +125,7 @@ class Ticker:
         self._interval = interval
         self._backlog = backlog
         self._can = can
+        self._look_after = look_after
         self._spread = spread
         self._quarantine: OrderedDict[str, tuple[int, float]] = OrderedDict()
         self._others: OrderedDict[str, float] = OrderedDict()
@@ -180,8 +184,8 @@ class Ticker:
             state = await self._committer.load(row.run_id)
             if state is not None and not state.committed().terminal:
                 graph, head = state.graph, state.committed()
-                _, overdue, drained = due_work(head, now, self._committer.rules.times)
-                asked = [_key(graph, state.run_id, head, node) for node in (*overdue, *drained)]
+                work = due_work(head, now, self._committer.rules.times)
+                asked = [_key(graph, state.run_id, head, slot) for slot in (*work.overdue, *work.drained)]
                 found.append(_Due(state, asked))
             return {}
 
@@ -207,7 +211,10 @@ class Ticker:
 
         now = self._committer.time.now()
         graph, head = due.state.graph, due.state.committed()
-        if not events(graph, head, now):
+        planned = events(graph, head, now)
+        if due.held:  # whoever works on these has not heard that they are not needed: tell again
+            await self._coordination.revoke(due.held)
+        if not planned:
             if self._left_to_others(run_id, head, now):
                 return {}
             await self._store.defer(run_id, token, self._next_look(due, graph, head, now))
@@ -220,6 +227,8 @@ class Ticker:
                 return {}
             if result.kept is not None and host is not None:
                 host.adopt(result.kept)
+            if due.children and self._look_after is not None:
+                await self._look_after(due.state, due.children)
         finally:
             if host is not None:
                 self._offering = False
@@ -229,16 +238,19 @@ class Ticker:
         self, due: _Due, depths: Mapping[str, int], graph: Graph, head: Head, now: float
     ) -> Sequence[EngineEvent]:
         run_id = due.state.run_id
-        _, overdue, drained = due_work(head, now, self._committer.rules.times)
+        work = due_work(head, now, self._committer.rules.times)
         resend = [
             node
-            for node in overdue
+            for node in work.overdue
             if _key(graph, run_id, head, node) in due.free and not self._congested(graph, head, node, now, depths)
         ]
-        drop = [node for node in drained if _key(graph, run_id, head, node) in due.free]
-        timers = self._timer_due(graph, head, now)
+        due.held = [key for slot in work.drained if (key := _key(graph, run_id, head, slot)) not in due.free]
+        drop = [node for node in work.drained if _key(graph, run_id, head, node) in due.free]
+        timers = work.deadline or self._timer_due(graph, head, work.timers)
         due.woken, due.resent, due.dropped = int(timers), len(resend), len(drop)
-        events: list[EngineEvent] = [Dropped(visit_of(node, head.active[node])) for node in drop]
+        due.children = list(work.children)
+        events: list[EngineEvent] = [ChildAsked(due.children)] if due.children else []
+        events += [Dropped(visit_of(node, head.active[node])) for node in drop]
         if timers:
             events.insert(0, Tick(lambda node: self._can(graph.nodes[node])))
         if resend:
@@ -254,17 +266,14 @@ class Ticker:
     def _next_look(self, due: _Due, graph: Graph, head: Head, now: float) -> float:
         """When to look again at a run that needs nothing now: somebody is at work, or its messages are waiting."""
         times = [now + LONGEST_RESEND]
-        if head.deadline is not None and head.phase == "running":
-            times.append(head.deadline)
-        _, overdue, drained = due_work(head, now, self._committer.rules.times)
-        for node in (*overdue, *drained):
-            key = _key(graph, due.state.run_id, head, node)
-            times.append(now + self._lease_ttl if key not in due.free else head.active[node].at + LONGEST_RESEND)
-        for node, activation in head.active.items():
-            if head.states[node] == PARKED and activation.due <= now:
-                times.append(now + _LONGEST_PARKED_LOOK)
-            elif node not in overdue and node not in drained:
-                times.append(self._due_at(head.states[node], activation))
+        work = due_work(head, now, self._committer.rules.times)
+        for slot in (*work.overdue, *work.drained):
+            key = _key(graph, due.state.run_id, head, slot)
+            times.append(now + self._lease_ttl if key not in due.free else head.active[slot].at + LONGEST_RESEND)
+        if work.timers or work.children:
+            times.append(now + _LONGEST_PARKED_LOOK)
+        if work.later is not None:
+            times.append(work.later)
         return max(min(times), now + self._interval)
 
     def _left_to_others(self, run_id: str, head: Head, now: float) -> bool:
@@ -272,7 +281,7 @@ class Ticker:
 
         A visit that nobody could execute for long is looked at less often, by everybody.
         """
-        parked = [a for n, a in head.active.items() if head.states[n] == PARKED and a.due <= now]
+        parked = [a for slot, a in head.active.items() if head.state(slot) == PARKED and a.due <= now]
         if not any(now - activation.at < _HOPEFUL for activation in parked):
             return False
         self._others[run_id] = self._clock.monotonic() + _PARKED_LOOK
@@ -280,21 +289,10 @@ class Ticker:
             self._others.popitem(last=False)
         return True
 
-    def _due_at(self, state: int, activation: Activation) -> float:
-        times = self._committer.rules.times
-        if state == READY:
-            return activation.at + resend_delay(activation.resend, times)
-        return activation.at + times.drain if state == DRAINING else activation.due
-
-    def _timer_due(self, graph: Graph, head: Head, now: float) -> bool:
-        """Whether a deadline or a timer has come; a parked visit's has if it could be executed here."""
-        if head.deadline is not None and head.deadline <= now and head.phase == "running":
-            return True
+    def _timer_due(self, graph: Graph, head: Head, slots: Sequence[int]) -> bool:
+        """Whether the time of one of these has come; a parked visit's has if it could be executed here."""
         return any(
-            head.states[n] == RETRYING
-            or (head.states[n] == PARKED and self._can(graph.nodes[n if a.runs < 0 else a.runs]))
-            for n, a in head.active.items()
-            if a.due <= now
+            head.state(slot) != PARKED or self._can(definition_of(graph, slot, head.active[slot])) for slot in slots
         )
 
     async def _guarded(self, run_id: str, work: _Work, stats: TickStats) -> None:
@@ -309,8 +307,9 @@ class Ticker:
                 self._quarantine.popitem(last=False)
             stats.failed += 1
             known = isinstance(error, AdapterError)
-            _LOG.error("a run's tick failed, next try in %.0f s: %s", wait, error, exc_info=not known,
-                       extra={"run_id": run_id})  # fmt: skip
+            shown = None if known else traceback_of(self._committer.rules.codec, error)
+            _LOG.error("a run's tick failed, next try in %.0f s: %s", wait, error if known else type(error).__name__,
+                       exc_info=shown, extra={"run_id": run_id})  # fmt: skip
         else:
             self._quarantine.pop(run_id, None)
             for name, count in tally.items():
@@ -329,9 +328,9 @@ async def unclaimed(coordination: CoordinationStore, keys: Sequence[str]) -> set
     return {key for key, holder in zip(keys, holders, strict=True) if holder is None}
 
 
-def _key(graph: Graph, run_id: str, head: Head, node: int) -> str:
-    activation = head.active[node]
-    return Job(run_id, graph.ids[node], activation.visit, activation.attempt, activation.nonce).claim_key
+def _key(graph: Graph, run_id: str, head: Head, slot: int) -> str:
+    activation = head.active[slot]
+    return job_of(graph, run_id, slot, activation, "").claim_key
 
 
 _Tally = Mapping[str, int]

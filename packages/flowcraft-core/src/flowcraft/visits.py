@@ -6,23 +6,28 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 from flowcraft.blueprint import Node
 from flowcraft.claims import Claims
 from flowcraft.codec import Codec
 from flowcraft.committer import Committer
+from flowcraft.constructs import SUBFLOW
 from flowcraft.engine.draft import MISSING
-from flowcraft.engine.head import Head
+from flowcraft.engine.head import Head, group_size
 from flowcraft.engine.inputs import InputPlan, input_plan
-from flowcraft.engine.transition import Completed, Dropped, EngineEvent, Failed, Parked, Visit
-from flowcraft.errors import AdapterError, ConditionError, SerializationError
-from flowcraft.executor import ExecutionOutcome, Executor, VisitRequest
+from flowcraft.engine.slots import node_of
+from flowcraft.engine.transition import Dropped, EngineEvent, Failed, Parked, Visit
+from flowcraft.errors import AdapterError, ConditionError, Misconfigured, SerializationError
+from flowcraft.executor import Executor, VisitRequest
 from flowcraft.folding import Applied, Keeper, Kept
 from flowcraft.graph import Graph
 from flowcraft.model import ErrorInfo, Event, Job, ValueKey
 from flowcraft.nodes import ReadContext
+from flowcraft.outcome import outcome_event, storable_text
 from flowcraft.ports import Clock, Delivery, JobQueue, RunStore
+from flowcraft.runstate import slot_of
+from flowcraft.sealing import seal_data, traceback_of
 
 __all__ = ["MAX_STEPS", "STICKY_SECONDS", "Cause", "Slot", "VisitRunner", "Work", "end_delivery"]
 
@@ -44,20 +49,23 @@ class Work:
     runs: int
     plan: InputPlan
     values: Mapping[ValueKey, bytes]
+    depth: int
+    size: int
 
     @staticmethod
     def of(job: Job, graph: Graph, head: Head, known: Mapping[ValueKey, bytes]) -> Work:
         """For an active node of ``head``."""
-        node = graph.index[job.node]
-        runs = head.active[node].runs
-        plan = input_plan(graph, head, node)
+        slot = slot_of(graph, job.node, job.item)
+        runs = head.active[slot].runs
+        plan = input_plan(graph, head, slot)
         values = {key: known[key] for key in plan.keys if key in known}
-        return Work(job, graph, node, node if runs < 0 else runs, plan, values)
+        runs = node_of(slot) if runs < 0 else runs
+        return Work(job, graph, slot, runs, plan, values, head.depth, group_size(head, slot))
 
     @staticmethod
     def kept(kept: Kept) -> Work:
         """For what a commit of this worker made READY."""
-        return Work(kept.job, kept.graph, kept.node, kept.runs, kept.plan, kept.values)
+        return Work(kept.job, kept.graph, kept.node, kept.runs, kept.plan, kept.values, kept.depth, kept.size)
 
     @property
     def definition(self) -> Node:
@@ -108,6 +116,14 @@ class Slot:
             self.task.cancel()
 
 
+class Starter(Protocol):
+    """Makes the runs of subflows."""
+
+    async def start(self, work: Work, given: object) -> EngineEvent:
+        """See `flowcraft.children.Children.start`."""
+        ...
+
+
 class VisitRunner:
     """Executes visits in slots. Shared by all slots of one worker."""
 
@@ -125,7 +141,9 @@ class VisitRunner:
         moved: Callable[[Slot, str], None],
         keeper: Keeper,
         tell: Callable[[Event], None] | None,
+        children: Starter | None = None,
     ) -> None:
+        self._children = children
         self._committer = committer
         self._executor = executor
         self._claims = claims
@@ -147,7 +165,7 @@ class VisitRunner:
     async def drop(self, slot: Slot, graph: Graph) -> None:
         """A delivery of a draining visit: nobody works on it, so it is over."""
         job = slot.job
-        visit = Visit(graph.index[job.node], job.nonce, job.visit, job.attempt)
+        visit = Visit(slot_of(graph, job.node, job.item), job.nonce, job.visit, job.attempt)
         await self._commit(slot, job, Dropped(visit), graph)
 
     async def _step(self, slot: Slot, work: Work) -> Work | None:
@@ -164,7 +182,8 @@ class VisitRunner:
             return None
         except AdapterError as error:
             _LOG.warning("a visit is handed back, the backend fails: %s", error, extra=work.extra)
-            await self.hand_back(slot, work.job, delay=1.0)
+            never = isinstance(error, Misconfigured)  # in this process; another one may have the key, say
+            await self.hand_back(slot, work.job, delay=self._claims.ttl if never else 1.0)
             return None
         slot.steps += 1
         sticky = slot.steps < MAX_STEPS and self._clock.monotonic() - slot.since < STICKY_SECONDS
@@ -191,19 +210,23 @@ class VisitRunner:
             return None
         slot.running = True
         try:
+            given = await self._input(work)
+            if definition.uses == SUBFLOW and self._children is not None:
+                return await self._children.start(work, given)
             request = VisitRequest(
-                job.run_id, definition, job.visit, job.attempt, await self._input(work), self._reader(job.run_id),
-                self._hinter(work) if self._tell is not None else None, timed=True,
+                job.run_id, definition, job.visit, job.attempt, given, self._reader(job.run_id),
+                self._hinter(work) if self._tell is not None else None,
+                -1 if job.item < 0 else job.item * work.size, work.size, timed=True,
             )  # fmt: skip
             if request.hint is not None:
                 request.hint("node:started", {})
             outcome = await self._executor.run(request)
         except (ConditionError, SerializationError) as error:  # of the input: trying again cannot help
-            info = ErrorInfo(type(error).__name__, _text(str(error)))
+            info = ErrorInfo(type(error).__name__, storable_text(str(error)))
             return Failed(work.visit, info, retryable=False, fatal=isinstance(error, ConditionError))
         finally:
             slot.running = False
-        return _event(work.visit, outcome)
+        return outcome_event(work.visit, outcome)
 
     async def _input(self, work: Work) -> object:
         values = dict(work.values)
@@ -229,7 +252,8 @@ class VisitRunner:
         def hint(kind: str, data: Mapping[str, object]) -> None:
             if self._tell is not None:
                 at = self._committer.time.now()
-                self._tell(Event(job.run_id, 0, kind, at, job.node, job.visit, job.attempt, dict(data)))
+                sealed = seal_data(self._codec, dict(data))
+                self._tell(Event(job.run_id, 0, kind, at, job.node, job.visit, job.attempt, sealed))
 
         return hint
 
@@ -244,8 +268,9 @@ class VisitRunner:
             _LOG.warning("an outcome is not committed, its visit is handed back: %s", error, extra=_extra(job))
             await self.hand_back(slot, job, delay=1.0)
             return None
-        except Exception:  # noqa: BLE001 - an event that cannot be folded, whatever the reason, must not stop the worker
-            _LOG.exception("an outcome cannot be committed, its visit is handed back", extra=_extra(job))
+        except Exception as error:  # noqa: BLE001 - an event that cannot be folded must not stop the worker
+            _LOG.error("an outcome cannot be committed, its visit is handed back: %s", type(error).__name__,
+                       exc_info=traceback_of(self._codec, error), extra=_extra(job))  # fmt: skip
             await self.hand_back(slot, job, delay=self._claims.ttl, forgive=False)
             return None
         self._claims.finish(job.claim_key)
@@ -280,20 +305,6 @@ class VisitRunner:
             _LOG.warning("a job could not be published, the ticker will: %s", error, extra=_extra(job))
         if delivery is not None:
             await end_delivery(delivery.ack())
-
-
-def _event(visit: Visit, outcome: ExecutionOutcome) -> EngineEvent:
-    took = None if outcome.took is None else round(outcome.took, 6)
-    if outcome.ok:
-        return Completed(visit, outcome.output, outcome.action, outcome.writes, outcome.attempts, took)
-    error = outcome.error or ErrorInfo("NodeFailed", "")
-    told = ErrorInfo(_text(error.kind), _text(error.text), _text(error.trace))
-    return Failed(visit, told, outcome.retryable, outcome.fatal, outcome.attempts, outcome.random, took)
-
-
-def _text(text: str) -> str:
-    """Text that can be stored: what users raise may hold lone surrogates."""
-    return text.encode("utf-8", "replace").decode()
 
 
 def _extra(job: Job) -> dict[str, object]:

@@ -24,7 +24,7 @@ from flowcraft.folding import Kept
 from flowcraft.intake import Intake
 from flowcraft.model import Event, Job
 from flowcraft.ports import Clock, CoordinationStore, Delivery, EventBus, JobQueue, RunStore
-from flowcraft.visits import VisitRunner, end_delivery
+from flowcraft.visits import Starter, VisitRunner, end_delivery
 from flowcraft.writing import backoff
 
 __all__ = ["Worker", "WorkerOptions"]
@@ -74,6 +74,7 @@ class Worker:
         events: EventBus | None = None,
         side_tasks: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
         owner: str | None = None,
+        children: Starter | None = None,
     ) -> None:
         self.options = options
         self.owner = owner or secrets.token_hex(8)
@@ -95,7 +96,7 @@ class Worker:
             VisitRunner(
                 committer, executor, self._claims, store=store, queue=queue, codec=codec, clock=clock,
                 max_deliveries=options.max_deliveries, moved=self._intake.move, keeper=self,
-                tell=None if events is None else self._tell,
+                tell=None if events is None else self._tell, children=children,
             )
         )  # fmt: skip
 

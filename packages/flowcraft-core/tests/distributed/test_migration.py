@@ -94,6 +94,42 @@ async def test_a_run_that_waits_for_its_next_attempt_finishes(world: World) -> N
     assert (result.status, world.executions(node="a"), world.executions(node="y")) == ("completed", 2, 1)
 
 
+@pytest.mark.parametrize("uses", ["sleep", "wait"])
+async def test_a_run_that_waits_finishes(world: World, uses: str) -> None:
+    """It sleeps, or waits for a signal until its time is over."""
+    params = {"duration": "1h"} if uses == "sleep" else {"timeout": "1h"}
+    action = None if uses == "sleep" else "timeout"
+    nap = Node("nap", uses, params=params)
+    old = blueprint("flow", {"nap": nap, "z": "value"}, [Edge("nap", "z", action=action)])
+    new = blueprint("flow", {"z": "value", "y": "value", "nap": nap}, [Edge("nap", "z", action=action), "z>y"])
+    process = await world.process().start()
+    handle = await world.finish(process.adapter.start_run(old, 1, run_id="r"))
+    await world.pass_time(60.0)
+    assert (await world.finish(handle.view())).nodes["nap"].state == "waiting"
+    began = world.clock.now
+    await world.finish(process.adapter.migrate_run("r", new))
+    result = await world.finish(handle.result(), within=7200)
+    assert (result.status, dict(result.nodes)) == ("completed", dict.fromkeys(("nap", "y", "z"), "completed"))
+    assert 3500 < world.clock.now - began < 3700, "it waited for its time, not for that of the move"
+    with pytest.raises(MigrationRefused):
+        await world.finish(process.adapter.migrate_run("r", old))
+
+
+async def test_a_loop_that_the_new_blueprint_begins_with_is_decided_on_stored_values(world: World) -> None:
+    """Its condition asks for what was completed before, which the move has to read."""
+    old = blueprint("flow", {"a": Node("a", "choose", params={"score": 3}), "b": "gone@1"}, ["a>b"])
+    loop = Node("loop", "loop-controller", params={"condition": "a.score > 5"})
+    edges = ["a>b", "a>loop", Edge("loop", "body", action="continue"), "body>loop", Edge("loop", "out", action="break")]
+    nodes = {"a": old.nodes[0], "b": "value", "loop": loop, "body": "value", "out": "value"}
+    process = await world.process().start()
+    handle = await world.finish(process.adapter.start_run(old, 1, run_id="r"))
+    await world.pass_time(5.0)
+    await world.finish(process.adapter.migrate_run("r", blueprint("flow", nodes, edges)))
+    result = await world.finish(handle.result())
+    assert result.status == "completed"
+    assert (result.nodes["out"], result.nodes["body"]) == ("completed", "skipped")
+
+
 def _fan(order: Sequence[str], uses: str = "hold") -> Blueprint:
     nodes = {name: Node(name, "value" if name in ("s", "e") else uses) for name in order}
     middle = [name for name in order if name not in ("s", "e")]

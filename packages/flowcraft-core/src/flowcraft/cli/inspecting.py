@@ -21,8 +21,10 @@ from flowcraft.cli.screen import style_of
 from flowcraft.cli.targets import store_of
 from flowcraft.cli.timeline import Stretch, draw_timeline, longest, shown, stretches
 from flowcraft.engine.view import RunView
+from flowcraft.errors import FlowcraftError
 from flowcraft.model import ErrorInfo, Event
 from flowcraft.runs import RunHandle
+from flowcraft.sealing import ENCRYPTED
 
 __all__ = ["inspect_command"]
 
@@ -101,13 +103,17 @@ async def _read(adapter: Adapter, handle: RunHandle) -> _Told:
     events = await handle.history()
     keys = [key for failure in view.failures for key in failure.errors]
     values = await adapter.store.read_values(handle.run_id, keys) if keys else {}
-    decode = adapter.runtime.codec.decode
-    errors = [
-        [ErrorInfo.from_dict(decode(values[key])) for key in failure.errors if key in values]
-        for failure in view.failures
-    ]
+    errors = [[_error(adapter, values[key]) for key in failure.errors if key in values] for failure in view.failures]
     visits = stretches(blueprint, events, time.time(), view.nodes)
     return _Told(handle.run_id, blueprint, view, events, visits, errors)
+
+
+def _error(adapter: Adapter, data: bytes) -> ErrorInfo:
+    """A stored error, or that this process has no key for it."""
+    try:
+        return ErrorInfo.from_dict(adapter.runtime.codec.decode(data))
+    except FlowcraftError:
+        return ErrorInfo(ENCRYPTED, "")
 
 
 def _lines(told: _Told, *, everything: bool, width: int, style: Style) -> list[str]:
@@ -196,7 +202,8 @@ def _failures(told: _Told, everything: bool) -> list[str]:
         for error in errors:
             lines += ["", f"failed: {one_line(failure.node_id)}{visit}{made_up}: {one_line(str(error))}"]
             lines += ["    (the trace is that of another one above)"] if error.trace in seen else _trace(error)
-            seen.add(error.trace)
+            if error.trace:
+                seen.add(error.trace)
     if len(listed) < len(found):
         lines += ["", f"and {len(found) - len(listed)} more failures: --all shows them"]
     return lines

@@ -16,7 +16,7 @@ from flowcraft.cli.failures import one_line
 from flowcraft.engine.view import NodeView
 from flowcraft.model import Event
 
-__all__ = ["Span", "Stretch", "draw_timeline", "longest", "shown", "stretches"]
+__all__ = ["Span", "Stretch", "draw_timeline", "durations", "longest", "shown", "stretches"]
 
 _ENDS: Final[Mapping[str, str]] = {
     "node:completed": "completed",
@@ -28,6 +28,7 @@ _PAUSES: Final[Mapping[str, str]] = {
     "node:retrying": "retrying",
     "node:fallback": "falling back",
     "node:parked": "parked",
+    "node:waiting": "waiting",
 }
 _OPEN: Final = frozenset({"ready", "draining", "waiting"})
 _NARROWEST: Final = 10  # columns of a bar
@@ -109,9 +110,12 @@ class _History:
         stretch.visit = max(stretch.visit, event.visit)
         stretch.attempt = max(stretch.attempt, event.attempt, int(_number(event.data.get("attempts"))))
         stretch.error = one_line(str(event.data.get("error") or ""))
-        stretch.state = state
-        if state != "skipped":
-            stretch.spans.append(self._span(node, event, executed=state not in ("cancelled", "parked")))
+        waiting, stretch.state = stretch.state == "waiting", state
+        if waiting and event.data.get("took") is None:  # a sleep, a signal or the run of a subflow is over
+            self._again.pop(node, None)
+            stretch.spans.append(Span(event.at, event.at, event.at))
+        elif state != "skipped":
+            stretch.spans.append(self._span(node, event, executed=state not in ("cancelled", "parked", "waiting")))
         if event.type in _ENDS:
             self._settled[node] = event.at
             self.found.append(self.open.pop(node))
@@ -158,6 +162,15 @@ def stretches(
 
 def _number(value: object) -> float:
     return float(value) if isinstance(value, int | float) else 0.0
+
+
+def durations(found: Iterable[Stretch]) -> Mapping[str, float]:
+    """By node, the seconds in which it was executed, all visits together; without nodes that were not."""
+    took: dict[str, float] = {}
+    for stretch in found:
+        if stretch.spans:
+            took[stretch.node] = took.get(stretch.node, 0.0) + stretch.took
+    return took
 
 
 def shown(found: Iterable[Stretch], limit: int) -> list[Stretch]:

@@ -25,9 +25,11 @@ from flowcraft.engine.head import (
     UNMARKED,
     UPSET,
     VOID,
+    WAITING,
     Activation,
     Head,
 )
+from flowcraft.engine.slots import NODE_MASK, item_of, node_of
 from flowcraft.graph import Graph
 from flowcraft.model import ValueKey
 
@@ -97,8 +99,10 @@ class Draft:
     """A head under change. Not thread-safe, never shared."""
 
     __slots__ = (
-        "_altered", "_shared", "changed", "decode", "deleted", "encode", "ended", "facts", "failed", "finals", "fired",
-        "graph", "head", "left", "measured", "nonce", "now", "read", "ready", "revoked", "times", "values", "work",
+        "_altered", "_shared", "changed", "children", "decode", "deleted", "encode", "ended", "exits", "facts",
+        "failed", "finals", "fired", "frozen",
+        "graph", "head", "left", "measured", "nonce", "now", "read", "ready", "revoked", "scheduled", "special",
+        "spread", "times", "unneeded", "values", "work",
     )  # fmt: skip
 
     def __init__(
@@ -123,6 +127,12 @@ class Draft:
         self.finals: list[int] = []
         self.fired: list[int] = []
         self.ended: list[int] = []
+        #: Nodes that the engine itself takes care of, with their visits; loops that were left; batches with news.
+        self.special: deque[tuple[int, int]] = deque()
+        self.exits: list[int] = []
+        self.spread: list[int] = []
+        #: Batches that nobody needs any more.
+        self.unneeded: list[int] = []
         self.left = _unsettled(graph, head)
         self.begin("", 0.0)
 
@@ -134,6 +144,11 @@ class Draft:
         self.deleted: set[ValueKey] = set()
         self.ready: list[int] = []
         self.revoked: list[tuple[int, Activation]] = []
+        #: Runs of subflows that are not needed any more; and the size of the lists that scatters have just frozen.
+        self.children: list[str] = []
+        self.frozen: dict[int, int] = {}
+        #: The earliest timer that was set.
+        self.scheduled: float | None = None
         self.changed = False
         self.failed = False
         self.measured: dict[str, object] = {}
@@ -142,10 +157,22 @@ class Draft:
         if self.facts is not None:
             self.facts = []
 
+    def recount(self) -> None:
+        """Count unsettled nodes afresh, after a change that went past `settle`."""
+        self.left = _unsettled(self.graph, self.head)
+
     def note(self, kind: str, node: int = -1, visit: int = 0, attempt: int = 0, **data: object) -> None:
         """Record an event, if anyone wants events."""
         if self.facts is not None:
+            if node > NODE_MASK:
+                data["item"] = item_of(node)
+                node = node_of(node)
             self.facts.append((kind, node, visit, attempt, data))
+
+    def take_measured(self) -> dict[str, object]:
+        """How the execution went whose outcome is being applied, for the one fact that tells of it."""
+        measured, self.measured = self.measured, {}
+        return measured
 
     def activate(self, node: int, *, runs: int = -1, before: tuple[tuple[int, int], ...] = ()) -> None:
         """Make the node READY: its next visit, or that of the fallback ``runs`` for it."""
@@ -157,7 +184,10 @@ class Draft:
                 head.rounds[scope] = head.rounds.get(scope, 0) + 1
         else:
             visit = head.visits.get(function, 1)
-        if runs < 0:
+        if runs < 0 and self.graph.kind[node]:
+            self.head.states[node] = READY
+            self.special.append((node, visit))
+        elif runs < 0:
             self.rearm(node, visit, 1)
         else:
             self.resume(node, Activation(self.nonce, self.now, visit, runs=runs, before=before))
@@ -168,13 +198,16 @@ class Draft:
         if activation is None:
             activation = self._shared[visit, attempt] = Activation(self.nonce, self.now, visit, attempt)
             self.wake(self.now + self.times.resend)
-        self.head.states[node] = READY
+        if node > NODE_MASK:
+            self.head.put(node, READY)
+        else:
+            self.head.states[node] = READY
         self.head.active[node] = activation
         self.ready.append(node)
 
     def resume(self, node: int, activation: Activation) -> None:
         """Make the node READY with an activation of its own."""
-        self.head.states[node] = READY
+        self.head.put(node, READY)
         self.head.active[node] = activation
         self.ready.append(node)
         self.wake(self.now + self.times.resend)
@@ -189,10 +222,12 @@ class Draft:
         return found[1]
 
     def schedule(self, node: int, state: int, activation: Activation) -> None:
-        """Put an active node to sleep until ``activation.due``."""
-        self.head.states[node] = state
+        """Put an active node to sleep until ``activation.due``, or for good if that is 0."""
+        self.head.put(node, state)
         self.head.active[node] = activation
-        self.wake(activation.due)
+        if activation.due:
+            self.wake(activation.due)
+            self.scheduled = activation.due if self.scheduled is None else min(self.scheduled, activation.due)
 
     def wake(self, at: float) -> None:
         """Make sure the ticker looks at the run at ``at``."""
@@ -200,13 +235,18 @@ class Draft:
             self.head.wake_at = at
 
     def drain(self, node: int) -> bool:
-        """Let a READY visit end without consequences; True if nobody can have heard of it, so that it is gone."""
+        """Let a visit end without consequences; True if nobody can have heard of it, so that it is gone.
+
+        It is READY, or waits for the run of a subflow, which is cancelled.
+        """
         activation = self.head.active[node]
+        if self.head.state(node) == WAITING:
+            self.children.append(activation.reason)
         if activation.nonce == self.nonce and node in self.ready:
             self.ready.remove(node)
             del self.head.active[node]
             return True
-        self.head.states[node] = DRAINING
+        self.head.put(node, DRAINING)
         self.head.active[node] = self.altered(activation)
         self.wake(self.now + self.times.drain)
         self.revoked.append((node, activation))
@@ -222,6 +262,8 @@ class Draft:
             target = self.graph.dst[edge]
             if edge < self.graph.in_mid[target]:
                 self.work.append(target)
+            if mark == LIVE and self.graph.early[edge]:
+                self.exits += self.graph.early[edge]
         elif old not in (VOID, LIVE) and old != mark:
             raise AssertionError(f"edge {edge} of {self.graph.ids[self.graph.src[edge]]!r} is marked twice")
 

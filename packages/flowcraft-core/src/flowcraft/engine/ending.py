@@ -1,23 +1,12 @@
-"""How a run ends: cancelled, failing fast, past its deadline, or because nothing is active any more."""
+"""How a run ends: because nothing is active any more; and what became of nodes that were stopped."""
 
 from __future__ import annotations
 
 from flowcraft.engine.draft import Draft
-from flowcraft.engine.head import (
-    CANCELLED,
-    COMPLETED,
-    FAILED,
-    HELD,
-    OPEN,
-    PARKED,
-    PENDING,
-    READY,
-    RETRYING,
-    WAITING,
-)
+from flowcraft.engine.head import CANCELLED, COMPLETED, FAILED, OPEN, PENDING
 from flowcraft.engine.joins import absolved
 
-__all__ = ["fail_fast", "fallback_state", "finish", "stop", "stopped_state"]
+__all__ = ["fallback_state", "finish", "stopped_state"]
 
 
 def fallback_state(draft: Draft, node: int) -> int:
@@ -34,35 +23,6 @@ def stopped_state(draft: Draft, node: int, state: int) -> int:
     A fallback node is what all its visits came to, also if its ordinary one is cancelled.
     """
     return fallback_state(draft, node) if node in draft.head.fallbacks else state
-
-
-def fail_fast(draft: Draft) -> None:
-    """End the run at its first failure, if its blueprint says so and nothing has made up for it."""
-    head, graph = draft.head, draft.graph
-    draft.failed = False
-    if graph.blueprint.failure != "fail-fast" or head.phase != "running":
-        return
-    if not all(absolved(graph, head, failure.node) for failure in head.failures):
-        stop(draft, "failing", "")
-
-
-def stop(draft: Draft, phase: str, cause: str) -> None:
-    """No new work: what nobody works on is cancelled, what somebody may work on drains."""
-    head, graph = draft.head, draft.graph
-    head.phase, head.cause = phase, cause or head.cause
-    draft.note(f"run:{phase}", reason=cause)
-    for node, state in enumerate(head.states):
-        if state == READY:
-            if draft.drain(node):
-                head.states[node] = stopped_state(draft, node, CANCELLED)
-        elif state == OPEN:
-            unneeded = graph.in_lo[node] == graph.in_hi[node] and node not in head.fallbacks
-            head.states[node] = CANCELLED if unneeded else fallback_state(draft, node)
-        elif state in (PENDING, RETRYING, WAITING, HELD, PARKED):
-            head.states[node] = stopped_state(draft, node, CANCELLED)
-            head.active.pop(node, None)
-    for queue in (draft.work, draft.finals, draft.fired, draft.ended):
-        queue.clear()
 
 
 def finish(draft: Draft) -> None:

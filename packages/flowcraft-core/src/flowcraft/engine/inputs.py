@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
-from flowcraft.engine.draft import MISSING
-from flowcraft.engine.head import LIVE, VOID, Head
+from flowcraft.constructs import GATHER
+from flowcraft.engine.draft import MISSING, output_key, output_visit
+from flowcraft.engine.head import FAILED, LIVE, VOID, Head
 from flowcraft.engine.routes import edge_key, keys_of
+from flowcraft.engine.slots import CHUNK, NODE_MASK, chunk_key, item_of, node_of, result_key
 from flowcraft.expressions import Reference
 from flowcraft.graph import Graph, InputPath
 from flowcraft.model import RUN_INPUT, ErrorInfo, ValueKey
@@ -23,16 +26,32 @@ class InputPlan:
 
     keys: tuple[ValueKey, ...]
     build: Callable[[Read], object]
+    #: The value that is the input as it is stored, if it is one.
+    whole: ValueKey | None = None
 
 
 def input_plan(graph: Graph, head: Head, node: int) -> InputPlan:
     """The input of the active ``node``; for a fallback ``{"error": …, "input": what the failed visit got}``."""
+    if node > NODE_MASK:
+        return _item(graph, head, node)
     activation = head.active.get(node)
     direct = graph.direct[node]
     plan = _ordinary(graph, head, node) if direct is None else _single(direct)
+    if activation is not None and 0 <= activation.runs == graph.compensation[node]:
+        return _for_compensation(graph, head, node, activation.visit, plan)
     for failed, visit in activation.before if activation is not None else ():
         plan = _for_fallback(plan, ValueKey("error", graph.ids[failed], visit))
     return plan
+
+
+def _for_compensation(graph: Graph, head: Head, node: int, visit: int, plan: InputPlan) -> InputPlan:
+    """What a completed visit got and made. The input of an earlier visit than the latest is not known any more."""
+    output, latest = output_key(graph, node, visit), output_visit(graph, head, node) in (0, visit)
+
+    def build(read: Read) -> object:
+        return {"input": plan.build(read) if latest else None, "output": _or_none(read(output)), "visit": visit}
+
+    return InputPlan((*plan.keys, output), build)
 
 
 def _for_fallback(plan: InputPlan, error: ValueKey) -> InputPlan:
@@ -43,7 +62,48 @@ def _for_fallback(plan: InputPlan, error: ValueKey) -> InputPlan:
     return InputPlan((*plan.keys, error), build)
 
 
+def _item(graph: Graph, head: Head, slot: int) -> InputPlan:
+    """One item, or the list of those that one job has."""
+    node, number = node_of(slot), item_of(slot)
+    batch, name = head.batches[node], graph.batches[node].scatter
+    first, count = number * batch.size, batch.members(number)
+    chunks = range(first // CHUNK, (first + count - 1) // CHUNK + 1)
+    keys = tuple(chunk_key(name, batch.source, chunk) for chunk in chunks)
+
+    def build(read: Read) -> object:
+        items: list[object] = []
+        for chunk, key in zip(chunks, keys, strict=True):
+            stored = cast("list[object]", read(key))
+            items += stored[max(first - chunk * CHUNK, 0) : first + count - chunk * CHUNK]
+        return items[0] if batch.size == 1 else items
+
+    return InputPlan(keys, build)
+
+
+def _gathered(graph: Graph, head: Head, node: int) -> InputPlan:
+    """The results of a batch, in the order of its items."""
+    batch, name = head.batches[node], graph.ids[node]
+    keys = tuple(result_key(name, batch.visit, item) for item in range(len(batch.states)))
+    failed = [state == FAILED for state in batch.states]
+
+    def build(read: Read) -> object:
+        made: list[object] = []
+        for item, key in enumerate(keys):
+            result = _or_none(read(key))
+            if failed[item]:
+                made += [result] * batch.members(item)
+            elif batch.size == 1:
+                made.append(result)
+            else:
+                made += cast("list[object]", result)
+        return made
+
+    return InputPlan(keys, build)
+
+
 def _ordinary(graph: Graph, head: Head, node: int) -> InputPlan:
+    if graph.nodes[node].uses == GATHER and node in graph.batch_of:
+        return _gathered(graph, head, graph.batch_of[node])
     inputs = graph.inputs[node]
     live = _live(graph, head, node)
     if inputs is not None:
@@ -96,7 +156,7 @@ def _predecessors(graph: Graph, head: Head, node: int) -> int:
 
 
 def _single(key: ValueKey) -> InputPlan:
-    return InputPlan((key,), lambda read: _or_none(read(key)))
+    return InputPlan((key,), lambda read: _or_none(read(key)), key)
 
 
 def _or_none(value: object) -> object:

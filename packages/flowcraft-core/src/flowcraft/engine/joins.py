@@ -17,13 +17,15 @@ from flowcraft.engine.head import (
     SETTLED,
     SKIPPED,
     SKIPPED_FAILED,
+    SPREAD,
     UNMARKED,
     VOID,
+    WAITING,
     Head,
 )
 from flowcraft.graph import Graph
 
-__all__ = ["absolved", "fired_by_join", "give_up_losers", "resolve"]
+__all__ = ["absolved", "fired_by_join", "give_up", "give_up_losers", "resolve"]
 
 
 def resolve(draft: Draft, node: int) -> None:
@@ -78,22 +80,24 @@ def give_up_losers(draft: Draft) -> None:
     """Cancel or drain what the joins that have just fired made superfluous; called when all else is decided."""
     seeds, draft.fired = draft.fired, []
     for loser in _losers(draft, seeds):
-        _give_up(draft, loser)
+        give_up(draft, loser)
 
 
-def _give_up(draft: Draft, node: int) -> None:
+def give_up(draft: Draft, node: int) -> None:
+    """The node is not needed any more: what nobody works on is cancelled, what somebody may work on drains."""
     head = draft.head
     state = head.states[node]
-    if state == READY:
+    if state == READY or (state == WAITING and head.active[node].reason):
         if not draft.drain(node):
             return
-    elif state in (RETRYING, PARKED):
+    elif state in (RETRYING, PARKED, WAITING):
         del head.active[node]
     elif state != PENDING:
+        if state == SPREAD:
+            draft.unneeded.append(node)
         return
-    draft.note("node:cancelled", node, reason="a join needs it no more")
-    draft.settle(node, CANCELLED)
-    draft.send(node, DEAD)
+    draft.note("node:cancelled", node, reason="it is not needed any more")
+    draft.decide(node, CANCELLED)
 
 
 def fired_by_join(graph: Graph, head: Head, node: int) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from flowcraft.engine.head import COMPLETED, LIVE, OPEN, PENDING, SETTLED, Head
+from flowcraft.engine.head import COMPLETED, LIVE, OPEN, PENDING, SETTLED, SKIPPED, Head
+from flowcraft.engine.slots import node_of
 from flowcraft.errors import MigrationRefused
 from flowcraft.graph import Graph
 
@@ -52,6 +53,8 @@ class Match:
             if _ids(self.old, self.old.namers[n]) != _ids(self.new, self.new.namers[self.node(n)])
         ]
         self._refuse(helpers, "have run or were decided as fallbacks, and are named by other nodes now; leave that")
+        other = [n for n in sorted(self.touched) if not self._same_kind(n)]
+        self._refuse(other, "are another kind of node in the new blueprint, or of another batch; leave that")
         won = [n for n, edges in self.before.wins.items() if any(e not in self.edge for e in edges)]
         self._refuse(won, "were started by edges that the new blueprint lacks; keep these edges")
         self._refuse(self._untransformed(), "have completed, and an edge from them has a transform only now; drop it")
@@ -61,6 +64,10 @@ class Match:
         if found:
             told = ", ".join(map(repr, found[:10])) + (f" and {len(found) - 10} more" if len(found) > 10 else "")
             raise MigrationRefused(f"the run cannot be moved: {told} {why}", nodes=found)
+
+    def _same_kind(self, node: int) -> bool:
+        other = self.node(node)
+        return self.old.kind[node] == self.new.kind[other] and _batch_of(self.old, node) == _batch_of(self.new, other)
 
     def _same_scope(self, scope: int) -> bool:
         """Whether a cycle that has begun is the same cycle; what hangs off it may differ."""
@@ -123,10 +130,13 @@ def _touched(graph: Graph, head: Head) -> frozenset[int]:
     found = {
         n
         for n, state in enumerate(head.states)
-        if state != PENDING and not (state == OPEN and graph.namers[n] and graph.in_lo[n] == graph.in_hi[n])
+        if state != PENDING
+        and not (state == OPEN and graph.namers[n] and graph.in_lo[n] == graph.in_hi[n])
+        and not (state == SKIPPED and n in graph.undoes)
     }
-    for numbers in (head.active, head.visits, head.outputs, head.last, head.wins, head.fallbacks, head.fired):
+    for numbers in (head.visits, head.outputs, head.last, head.wins, head.fallbacks, head.batches, head.answered):
         found.update(numbers)
+    found |= head.fired | {node_of(slot) for slot in head.active} | {node for node, _ in head.mailbox}
     for activation in head.active.values():
         found.update(n for n, _ in activation.before)
         if activation.runs >= 0:
@@ -134,6 +144,11 @@ def _touched(graph: Graph, head: Head) -> frozenset[int]:
     for failure in head.failures:
         found.update(n for n, _ in failure.visits)
     return frozenset(found)
+
+
+def _batch_of(graph: Graph, node: int) -> tuple[str, str, str] | None:
+    plan = graph.batches[graph.batch_of[node]] if node in graph.batch_of else graph.batches.get(node)
+    return None if plan is None else (plan.scatter, plan.items, plan.gather)
 
 
 def _names(graph: Graph) -> dict[int, _Name]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from flowcraft.engine.events import ChildEnded, Completed, EngineEvent, MarkCompleted, Signal
 from flowcraft.engine.head import Head
 from flowcraft.engine.routes import keys_of
-from flowcraft.engine.transition import Completed, EngineEvent
+from flowcraft.engine.slots import NODE_MASK
 from flowcraft.graph import Graph
 from flowcraft.model import ValueKey
 
@@ -14,17 +15,30 @@ __all__ = ["needed_keys"]
 
 
 def needed_keys(graph: Graph, head: Head, events: Sequence[EngineEvent]) -> set[ValueKey]:
-    """The values that conditions and transforms behind these events may read. Those that do not exist are MISSING."""
+    """The values that conditions and transforms behind these events may read. Those that do not exist are MISSING.
+
+    It need not be complete: what is asked for beyond it is read one by one.
+    """
     keys: set[ValueKey] = set()
     for event in events:
-        if not isinstance(event, Completed):
-            continue
-        node = event.visit.node
-        activation = head.active.get(node)
-        if activation is None:
-            continue
-        function = node if activation.runs < 0 else activation.runs
-        for involved in {node, function, *(other for other, _ in activation.before)}:
-            for reference in graph.references[involved]:
+        for node in _involved(head, event):
+            for reference in graph.references[node]:
                 keys.update(keys_of(graph, head, reference))
     return keys
+
+
+def _involved(head: Head, event: EngineEvent) -> set[int]:
+    """The nodes whose edges the event may decide."""
+    if isinstance(event, Completed):
+        node = event.visit.node
+    elif isinstance(event, Signal | MarkCompleted | ChildEnded):
+        node = event.node
+    else:
+        return set()
+    activation = head.active.get(node)
+    if node > NODE_MASK or (activation is None and not isinstance(event, MarkCompleted)):
+        return set()
+    if activation is None:
+        return {node}
+    function = node if activation.runs < 0 else activation.runs
+    return {node, function, *(other for other, _ in activation.before)}

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 
 from flowcraft.engine.draft import Cell, Draft, output_key
-from flowcraft.engine.ending import fail_fast, fallback_state, stopped_state
+from flowcraft.engine.ending import fallback_state, stopped_state
 from flowcraft.engine.head import (
     CANCELLED,
     COMPLETED,
@@ -24,32 +23,11 @@ from flowcraft.engine.head import (
     Activation,
     Failure,
 )
-from flowcraft.engine.joins import give_up_losers, resolve
-from flowcraft.engine.rounds import end_visit
 from flowcraft.engine.routes import Route, plan_route, replaced_keys, take_route
 from flowcraft.errors import ConditionError
 from flowcraft.model import ErrorInfo, ValueKey
 
-__all__ = ["complete", "drop", "fail", "propagate"]
-
-
-def propagate(draft: Draft) -> None:
-    """Decide all that follows from the marks and settlements so far, until nothing is left to decide."""
-    work: deque[int] = draft.work
-    while True:
-        if work:
-            resolve(draft, work.popleft())
-        elif draft.finals:
-            _finish_fallback(draft, draft.finals.pop())
-        elif draft.fired:
-            give_up_losers(draft)
-        elif draft.failed:
-            fail_fast(draft)
-        elif draft.ended:
-            draft.ended.sort(key=lambda s: draft.graph.scopes[s].depth)
-            end_visit(draft, draft.ended.pop())
-        else:
-            return
+__all__ = ["complete", "drop", "fail", "finish_fallback", "try_again"]
 
 
 def complete(draft: Draft, node: int, output: Cell, action: str | None) -> None:
@@ -64,7 +42,8 @@ def complete(draft: Draft, node: int, output: Cell, action: str | None) -> None:
     for other, visit in done:
         _store_output(draft, other, visit, output)
     draft.note("node:completed", node, activation.visit, activation.attempt, action=action, by=graph.ids[function],
-               **draft.measured)  # fmt: skip
+               **draft.take_measured())  # fmt: skip
+    _remember(draft, done)
     if head.phase != "running":
         head.states[node] = COMPLETED
         _count(draft, done, succeeded=True)
@@ -100,7 +79,7 @@ def _complete_simply(draft: Draft, node: int, activation: Activation, output: Ce
     head.states[node] = COMPLETED
     if draft.facts is not None:
         draft.note("node:completed", node, activation.visit, activation.attempt, action=action, by=graph.ids[node],
-                   **draft.measured)  # fmt: skip
+                   **draft.take_measured())  # fmt: skip
     fallback = graph.fallback[node]
     if fallback >= 0:
         draft.finals.append(fallback)
@@ -119,6 +98,15 @@ def _complete_simply(draft: Draft, node: int, activation: Activation, output: Ce
                 work.append(target)
 
 
+def _remember(draft: Draft, done: Sequence[tuple[int, int]]) -> None:
+    """What a rollback would have to undo; one that is under way undoes it, too."""
+    for pair in done:
+        if draft.graph.compensation[pair[0]] >= 0:
+            draft.head.done.append(pair)
+            if draft.head.phase == "undoing":
+                draft.head.undo.append(pair)
+
+
 def _count(draft: Draft, visits: Sequence[tuple[int, int]], *, succeeded: bool) -> None:
     """Remember of fallback nodes that they ran, and whether any of their visits succeeded."""
     fallbacks = draft.head.fallbacks
@@ -134,7 +122,7 @@ def _store_output(draft: Draft, node: int, visit: int, output: Cell) -> None:
     graph, head = draft.graph, draft.head
     if graph.repeats[node]:
         previous = head.outputs.get(node, 0)
-        if previous and previous != visit:
+        if previous and previous != visit and graph.compensation[node] < 0:
             for key in replaced_keys(graph, head, node, previous):
                 draft.erase(key)
         head.outputs[node] = visit
@@ -174,14 +162,14 @@ def fail(
     retry = graph.nodes[function].retry
     going_on = head.phase == "running" and head.states[node] != DRAINING
     if going_on and retryable and not fatal and attempts < retry.attempts:
-        _retry(draft, node, activation, attempts, error, retry.delay_after(attempts, random))
+        try_again(draft, node, activation, attempts, error, retry.delay_after(attempts, random))
         return
     draft.write(ValueKey("error", graph.ids[function], activation.visit), draft.encode(error.to_dict()))
     done = (*activation.before, (function, activation.visit))
     fallback = graph.fallback[function]
     if going_on and not fatal and fallback >= 0:
         draft.note("node:fallback", node, activation.visit, attempts, error=str(error), fallback=graph.ids[fallback],
-                   **draft.measured)  # fmt: skip
+                   **draft.take_measured())  # fmt: skip
         draft.activate(node, runs=fallback, before=done)
         return
     _count(draft, done, succeeded=False)
@@ -191,10 +179,11 @@ def fail(
     _fail_for_good(draft, node, done, error)
 
 
-def _retry(draft: Draft, node: int, old: Activation, attempts: int, error: ErrorInfo, delay: float) -> None:
+def try_again(draft: Draft, node: int, old: Activation, attempts: int, error: ErrorInfo, delay: float) -> None:
+    """The attempt number ``attempts`` failed; the next one follows after ``delay`` seconds."""
     due = draft.now + delay
     again = Activation(draft.nonce, draft.now, old.visit, attempts + 1, 0, due, old.runs, old.before)
-    draft.note("node:retrying", node, old.visit, attempts, error=str(error), due=due, **draft.measured)
+    draft.note("node:retrying", node, old.visit, attempts, error=str(error), due=due, **draft.take_measured())
     if delay > 0:
         draft.schedule(node, RETRYING, again)
     else:
@@ -215,7 +204,9 @@ def _fail_for_good(draft: Draft, node: int, done: tuple[tuple[int, int], ...], e
     graph, head = draft.graph, draft.head
     head.failures.append(Failure(node, done))
     draft.failed = True
-    draft.note("node:failed", node, done[-1][1], 0, error=str(error), by=graph.ids[done[-1][0]], **draft.measured)
+    draft.note(
+        "node:failed", node, done[-1][1], 0, error=str(error), by=graph.ids[done[-1][0]], **draft.take_measured()
+    )
     if head.phase != "running":
         head.states[node] = stopped_state(draft, node, FAILED)
         return
@@ -236,7 +227,7 @@ def drop(draft: Draft, node: int) -> None:
     draft.send(node, DEAD)
 
 
-def _finish_fallback(draft: Draft, node: int) -> None:
+def finish_fallback(draft: Draft, node: int) -> None:
     """Mark the rest of a fallback's edges once nothing can choose them any more."""
     graph, head = draft.graph, draft.head
     if head.states[node] != OPEN or any(head.states[n] not in SETTLED for n in graph.namers[node]):

@@ -17,10 +17,10 @@ from flowcraft.engine.head import (
     VOID,
     Failure,
 )
-from flowcraft.engine.joins import fired_by_join
+from flowcraft.engine.joins import fired_by_join, give_up
 from flowcraft.model import ErrorInfo, ValueKey
 
-__all__ = ["end_visit"]
+__all__ = ["end_visit", "leave_loop"]
 
 
 def end_visit(draft: Draft, scope: int) -> None:
@@ -30,7 +30,7 @@ def end_visit(draft: Draft, scope: int) -> None:
     graph, head = draft.graph, draft.head
     plan = graph.scopes[scope]
     live = tuple(e for e in plan.back if head.marks[e] == LIVE)
-    if live:
+    if live and not any(head.marks[e] == LIVE for e in plan.early):
         if head.rounds.get(scope, 0) < graph.blueprint.max_visits:
             _reopen(draft, scope, live)
             return
@@ -38,6 +38,13 @@ def end_visit(draft: Draft, scope: int) -> None:
     for e in plan.exits:
         if head.marks[e] == UNMARKED:
             draft.mark(e, MARK_FAILED if head.states[graph.src[e]] in UPSET else DEAD)
+
+
+def leave_loop(draft: Draft, scope: int) -> None:
+    """An edge with an action or a condition led out of a structured loop: what is not settled in it is not needed."""
+    if draft.left[scope]:
+        for node in draft.graph.scopes[scope].members:
+            give_up(draft, node)
 
 
 def _exhaust(draft: Draft, header: int) -> None:
@@ -66,9 +73,12 @@ def _reopen(draft: Draft, scope: int, live: tuple[int, ...]) -> None:
     carried = {e: head.mark_visits[e] for e in live if e in head.mark_visits}
     for e in plan.inner:
         head.marks[e] = UNMARKED
+        head.entered.pop(e, None)
         head.mark_visits.pop(e, None)
     for e in plan.entering:
-        head.marks[e] = VOID
+        if head.marks[e] != VOID:
+            head.entered[e] = head.marks[e]
+            head.marks[e] = VOID
     head.wins[plan.header] = live
     head.mark_visits.update(carried)  # the header's input is that of the visits that sent it round
     draft.activate(plan.header)

@@ -10,121 +10,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 
-from flowcraft.engine.draft import MISSING, TIMES, Cell, Draft, Fact, Times, resend_delay
-from flowcraft.engine.ending import finish, stop
-from flowcraft.engine.head import (
-    DRAINING,
-    OPEN,
-    PARKED,
-    READY,
-    RETRYING,
-    SKIPPED,
-    TOKENS_KEPT,
-    Activation,
-    Head,
+from flowcraft.engine.batches import freeze, item_completed, item_dropped, item_failed
+from flowcraft.engine.commands import apply_command, go_on_undoing, is_undoing, undo_failed, undone
+from flowcraft.engine.draft import MISSING, Cell, Draft, Fact
+from flowcraft.engine.ending import finish
+from flowcraft.engine.events import (
+    Cancel,
+    ChildAsked,
+    ChildEnded,
+    ChildStarted,
+    Completed,
+    Dropped,
+    EngineEvent,
+    Failed,
+    MarkCompleted,
+    Parked,
+    Patch,
+    Pause,
+    Resent,
+    Retry,
+    Rollback,
+    Signal,
+    Tick,
+    Unpause,
+    Visit,
 )
-from flowcraft.engine.outcomes import complete, drop, fail, propagate
+from flowcraft.engine.head import DRAINING, OPEN, READY, SKIPPED, TOKENS_KEPT, WAITING, Activation, Head
+from flowcraft.engine.outcomes import complete, drop, fail
+from flowcraft.engine.propagate import propagate
+from flowcraft.engine.slots import NODE_MASK
+from flowcraft.engine.special import take_signal
+from flowcraft.engine.stopping import stop
+from flowcraft.engine.timers import due_work, park, put_off, resend, tick
 from flowcraft.graph import Graph
-from flowcraft.model import RUN_INPUT, ErrorInfo, RunStatus, ValueKey
+from flowcraft.model import RUN_INPUT, RunStatus, ValueKey
 
 __all__ = [
-    "Cancel", "Completed", "Dropped", "Effects", "EngineEvent", "Failed", "Parked", "Resent", "Tick", "Visit", "apply",
-    "apply_completed", "due_work", "fresh_head", "run_status", "seal", "start",
+    "Cancel", "ChildAsked", "ChildEnded", "ChildStarted", "Completed", "Dropped", "Effects", "EngineEvent", "Failed",
+    "MarkCompleted", "Parked", "Patch", "Pause", "Resent", "Retry", "Rollback", "Signal", "Tick", "Unpause", "Visit",
+    "apply", "apply_completed", "due_work", "fresh_head", "run_status", "seal", "start",
 ]  # fmt: skip
-
-PARK_BACKOFF = 5.0
-_PARK_CAP = 300.0
-
-
-@dataclass(frozen=True, slots=True)
-class Visit:
-    """The fence: which activation an outcome belongs to. An outcome of another one changes nothing."""
-
-    node: int
-    nonce: str
-    visit: int
-    attempt: int
-
-
-@dataclass(frozen=True, slots=True)
-class Completed:
-    """User code returned, at the attempt number ``attempts`` (0: the visit's), which ``took`` so many seconds.
-
-    ``writes`` are context keys; MISSING deletes one.
-    """
-
-    visit: Visit
-    output: Cell
-    action: str | None = None
-    writes: Mapping[str, Cell] | None = None
-    attempts: int = 0
-    took: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """User code failed; ``attempts`` is the number of the last attempt made, which ``took`` so many seconds;
-    ``random`` spreads the retry's delay."""
-
-    visit: Visit
-    error: ErrorInfo
-    retryable: bool = True
-    fatal: bool = False
-    attempts: int = 0
-    random: float = 0.5
-    took: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Dropped:
-    """A draining visit is not worked on any more."""
-
-    visit: Visit
-
-
-@dataclass(frozen=True, slots=True)
-class Parked:
-    """A READY visit cannot be executed by the worker that got it."""
-
-    visit: Visit
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    """End the run as cancelled."""
-
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Resent:
-    """The messages of these READY nodes are sent again; their activations stay."""
-
-    nodes: Collection[int]
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """Time has passed. ``can`` tells whether the caller could execute a parked node's function now."""
-
-    can: Callable[[int], bool]
-
-
-EngineEvent = Completed | Failed | Dropped | Parked | Cancel | Resent | Tick
 
 
 @dataclass(slots=True)
 class Effects:
-    """What a sealed draft wants done; ``ready`` and ``revoked`` are node numbers with their activations."""
+    """What a sealed draft wants done.
+
+    ``ready`` and ``revoked`` are slots with their activations; ``children`` are runs of subflows to be cancelled.
+    """
 
     changed: bool
     terminal: bool
     ready: list[tuple[int, Activation]]
     revoked: list[tuple[int, Activation]]
+    children: list[str]
     values: Mapping[ValueKey, Cell]
     deleted: Collection[ValueKey]
     facts: list[Fact]
@@ -139,6 +81,8 @@ def fresh_head(graph: Graph, now: float) -> Head:
         if namers and graph.in_lo[node] == graph.in_hi[node]:
             head.states[node] = OPEN
             head.ordinary[node] = SKIPPED
+    for node in graph.undoes:
+        head.states[node] = SKIPPED
     return head
 
 
@@ -160,26 +104,37 @@ def start(draft: Draft, run_input: Cell, context: Mapping[str, Cell]) -> None:
 def apply(draft: Draft, event: EngineEvent) -> bool:
     """Fold one event into the draft. False: it is stale and changed nothing."""
     head = draft.head
-    if head.terminal:
+    if isinstance(event, Retry | Rollback | Pause | Unpause | Patch | MarkCompleted):
+        applied = apply_command(draft, event)
+    elif head.terminal:
         return False
+    elif isinstance(event, Completed | Failed | Dropped | Parked | ChildStarted):
+        applied = _current(head, event.visit) and _apply_outcome(draft, event)
+    else:
+        applied = _apply_other(draft, event)
+    draft.changed = draft.changed or applied
+    return applied
+
+
+def _apply_other(draft: Draft, event: Cancel | Tick | Signal | Resent | ChildEnded | ChildAsked) -> bool:
+    """What is not about one activation."""
+    if isinstance(event, Resent):
+        resend(draft, event.nodes)
+        return True
+    if isinstance(event, ChildAsked):
+        put_off(draft, event.nodes)
+        return True
+    if isinstance(event, ChildEnded):
+        return _child_ended(draft, event)
     if isinstance(event, Cancel):
-        if head.phase == "cancelling":
+        if draft.head.phase == "cancelling":
             return False
         stop(draft, "cancelling", event.reason)
-    elif isinstance(event, Tick):
-        if not _tick(draft, event):
-            return False
-    elif isinstance(event, Resent):
-        _resend(draft, event.nodes)
-    elif not _current(head, event.visit):
-        return False
-    elif isinstance(event, Completed):
-        draft.measured = _measured(event)
-        apply_completed(draft, event.visit.node, event.output, event.action, event.writes)
-    else:
-        return _apply_other(draft, event)
-    draft.changed = True
-    return True
+        return True
+    applied = tick(draft, event) if isinstance(event, Tick) else take_signal(draft, event)
+    if applied:
+        propagate(draft)
+    return applied
 
 
 def _measured(event: Completed | Failed) -> dict[str, object]:
@@ -197,109 +152,105 @@ def _current(head: Head, visit: Visit) -> bool:
         and activation.nonce == visit.nonce
         and activation.visit == visit.visit
         and activation.attempt == visit.attempt
-        and head.states[visit.node] in (READY, DRAINING)
+        and head.state(visit.node) in (READY, DRAINING)
     )
 
 
 def apply_completed(
-    draft: Draft, node: int, output: Cell, action: str | None, writes: Mapping[str, Cell] | None
+    draft: Draft,
+    node: int,
+    output: Cell,
+    action: str | None,
+    writes: Mapping[str, Cell] | None,
+    items: tuple[int, tuple[Cell, ...]] | None = None,
 ) -> None:
-    """`Completed` for an activation that is known to be current; changes the draft without asking again."""
+    """`Completed` for a node's activation that is known to be current; changes the draft without asking again."""
     if writes:
-        for key, cell in writes.items():
-            name = ValueKey("context", key)
-            draft.erase(name) if cell is MISSING else draft.write(name, cell)
+        _write_context(draft, writes)
+    if items is not None:
+        freeze(draft, node, items)
     complete(draft, node, output, action)
-    if draft.work or draft.finals or draft.ended or draft.failed:
+    if draft.work or draft.special or draft.finals or draft.ended or draft.failed:
         propagate(draft)
     draft.changed = True
 
 
-def _apply_other(draft: Draft, event: Failed | Dropped | Parked) -> bool:
-    node = event.visit.node
-    if isinstance(event, Failed):
+def _write_context(draft: Draft, writes: Mapping[str, Cell] | None) -> None:
+    for key, cell in (writes or {}).items():
+        name = ValueKey("context", key)
+        draft.erase(name) if cell is MISSING else draft.write(name, cell)
+
+
+def _apply_outcome(draft: Draft, event: Completed | Failed | Dropped | Parked | ChildStarted) -> bool:
+    """What came of an activation that is known to be current."""
+    slot = event.visit.node
+    if isinstance(event, Completed | Failed):
         draft.measured = _measured(event)
+    if isinstance(event, Completed):
+        if slot > NODE_MASK:
+            _write_context(draft, event.writes)
+            item_completed(draft, slot, event.output, event.failed)
+        elif is_undoing(draft, slot):
+            _write_context(draft, event.writes)
+            undone(draft, slot)
+        else:
+            apply_completed(draft, slot, event.output, event.action, event.writes, event.items)
+            return True
+    elif isinstance(event, Failed):
         attempts = max(event.attempts, event.visit.attempt)
-        fail(draft, node, event.error, retryable=event.retryable, fatal=event.fatal, attempts=attempts,
-             random=event.random)  # fmt: skip
-        draft.measured = {}  # it is not of the next outcome in this draft
-    elif draft.head.states[node] == DRAINING:
-        drop(draft, node)
+        act = item_failed if slot > NODE_MASK else undo_failed if is_undoing(draft, slot) else fail
+        act(draft, slot, event.error, retryable=event.retryable, fatal=event.fatal, attempts=attempts,
+            random=event.random)  # fmt: skip
+    elif draft.head.state(slot) == DRAINING:
+        item_dropped(draft, slot) if slot > NODE_MASK else drop(draft, slot)
     elif isinstance(event, Parked):
-        _park(draft, node, event.reason)
+        park(draft, slot, event.reason)
+    elif isinstance(event, ChildStarted):
+        old = draft.head.active[slot]
+        due = draft.now + draft.times.resend
+        draft.note("node:waiting", slot, old.visit, old.attempt, child=event.child)
+        draft.schedule(slot, WAITING, replace(old, at=draft.now, resend=0, due=due, reason=event.child))
     else:
         return False
     propagate(draft)
-    draft.changed = True
     return True
 
 
-def _park(draft: Draft, node: int, reason: str) -> None:
-    old = draft.head.active[node]
-    delay = min(PARK_BACKOFF * 2.0 ** min(old.resend, 6), _PARK_CAP)
-    parked = Activation(
-        draft.nonce, draft.now, old.visit, old.attempt, old.resend + 1, draft.now + delay, old.runs, old.before, reason
-    )
-    draft.note("node:parked", node, old.visit, old.attempt, reason=reason)
-    draft.schedule(node, PARKED, parked)
-
-
-def _tick(draft: Draft, event: Tick) -> bool:
-    """Fire what is due; True if anything was."""
-    head, now = draft.head, draft.now
-    if head.deadline is not None and head.deadline <= now and head.phase == "running":
-        stop(draft, "failing", "DeadlineExceeded: the run did not end in time")
-        return True
-    fired = False
-    for node, old in list(head.active.items()):
-        if head.states[node] == RETRYING and old.due <= now:
-            fired = True
-            draft.resume(node, Activation(draft.nonce, now, old.visit, old.attempt, 0, 0.0, old.runs, old.before))
-        elif head.states[node] == PARKED and old.due <= now and event.can(node if old.runs < 0 else old.runs):
-            fired = True  # one that this process cannot execute stays due for those that can
-            draft.resume(node, Activation(draft.nonce, now, old.visit, old.attempt, 0, 0.0, old.runs, old.before))
-    return fired
-
-
-def _resend(draft: Draft, nodes: Collection[int]) -> None:
-    for node in nodes:
-        old = draft.head.active.get(node)
-        if old is not None and draft.head.states[node] == READY:
-            draft.head.active[node] = draft.altered(old, resend=old.resend + 1)
-            draft.ready.append(node)
-
-
-def due_work(head: Head, now: float, times: Times = TIMES) -> tuple[float | None, list[int], list[int]]:
-    """For the ticker: when to look again, READY nodes whose message is due again, DRAINING nodes past their grace."""
-    wake = head.deadline if head.phase == "running" else None
-    overdue: list[int] = []
-    drained: list[int] = []
-    for node, activation in head.active.items():
-        state = head.states[node]
-        if state == READY:
-            at = activation.at + resend_delay(activation.resend, times)
-            if at <= now:
-                overdue.append(node)
-        elif state == DRAINING:
-            at = activation.at + times.drain
-            if at <= now:
-                drained.append(node)
-        else:
-            at = activation.due
-        wake = at if wake is None or at < wake else wake
-    return wake, overdue, drained
+def _child_ended(draft: Draft, event: ChildEnded) -> bool:
+    """The run that a subflow waits for has ended."""
+    slot, head = event.node, draft.head
+    activation = head.active.get(slot)
+    if activation is None or activation.reason != event.child or head.state(slot) not in (WAITING, DRAINING):
+        return False
+    visit = Visit(slot, activation.nonce, activation.visit, activation.attempt)
+    if head.state(slot) == DRAINING:
+        return _apply_outcome(draft, Dropped(visit))
+    head.active[slot] = replace(activation, reason="", due=0.0)
+    if event.error is not None:
+        return _apply_outcome(draft, Failed(visit, event.error, event.retryable, random=event.random))
+    return _apply_outcome(draft, Completed(visit, event.output, None, event.writes))
 
 
 def run_status(head: Head) -> RunStatus:
     """The status in the words that stores and people use."""
     if head.phase in ("completed", "failed", "cancelled", "cancelling"):
         return head.phase  # type: ignore[return-value]
+    if head.phase == "running" and head.paused:
+        return "paused"
+    if (
+        head.phase == "running"
+        and head.active
+        and all(head.state(s) == WAITING and not a.reason for s, a in head.active.items())
+    ):
+        return "awaiting"
     return "running"
 
 
 def seal(draft: Draft) -> Effects:
     """Close the fold: end the run if nothing is active, and hand out what the caller must do."""
     head = draft.head
+    if draft.changed and not head.active and head.phase == "undoing":
+        go_on_undoing(draft)
     if draft.changed and not head.active and not head.terminal:
         finish(draft)
     if draft.changed and draft.nonce:
@@ -309,8 +260,9 @@ def seal(draft: Draft) -> Effects:
     return Effects(
         changed=draft.changed,
         terminal=head.terminal,
-        ready=[(node, head.active[node]) for node in draft.ready if node in head.active],
+        ready=[] if head.paused else [(slot, head.active[slot]) for slot in draft.ready if slot in head.active],
         revoked=draft.revoked,
+        children=draft.children,
         values=draft.values,
         deleted=draft.deleted,
         facts=facts,

@@ -1,0 +1,150 @@
+"""Subflows, distributed: makes the run of a child, tells its parent when it has ended, and cancels it.
+
+Nothing here is needed for correctness: what is lost with a process, the ticker of another one finds and does again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Coroutine, Sequence
+from typing import Any, Final
+
+from flowcraft.client import Client
+from flowcraft.committer import Committer
+from flowcraft.engine.events import Cancel, ChildEnded, ChildStarted, EngineEvent, Failed
+from flowcraft.engine.head import DRAINING, Head
+from flowcraft.engine.slots import item_of, node_of
+from flowcraft.errors import AdapterError, FlowcraftError, RunConflict
+from flowcraft.folding import Applied, definition_of
+from flowcraft.graph import Graph
+from flowcraft.model import ErrorInfo
+from flowcraft.results import RunResult
+from flowcraft.runstate import RunState, slot_of
+from flowcraft.subflows import MAX_DEPTH, blueprint_of, child_context, child_id, result_of_child, too_deep
+from flowcraft.visits import Work
+
+__all__ = ["Children"]
+
+_LOG = logging.getLogger("flowcraft.children")
+_CAUSE: Final = "its parent needs it no more"
+
+
+class Children:
+    """The subflows of a process. Create it where the ports are; `aclose` waits for what is under way."""
+
+    def __init__(self, client: Client, committer: Committer) -> None:
+        self._client = client
+        self._committer = committer
+        self._tasks: set[asyncio.Task[None]] = set()
+        committer.on_ended = self._child_ended
+        committer.on_unneeded = self._unneeded
+
+    async def aclose(self) -> None:
+        """Let what is under way finish, if it does so soon."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=5.0)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def start(self, work: Work, given: object) -> EngineEvent:
+        """Make the child of a visit, or find it, and say so.
+
+        Raises:
+            AdapterError: it is not known whether there is a child; to be repeated.
+        """
+        job, node = work.job, work.definition
+        if work.depth >= MAX_DEPTH:
+            return Failed(work.visit, too_deep(node), retryable=False)
+        name = child_id(job.run_id, job.node, job.item, job.visit, job.attempt)
+        try:
+            await self._client.start_child(
+                blueprint_of(node), given, run_id=name, context=child_context(node, given),
+                parent=(job.run_id, job.node, job.item), depth=work.depth + 1,
+            )  # fmt: skip
+        except AdapterError:
+            raise
+        except RunConflict:
+            pass  # an earlier execution of this attempt has made it, with what it read then
+        except FlowcraftError as error:
+            return Failed(work.visit, ErrorInfo(type(error).__name__, str(error)), retryable=False)
+        return ChildStarted(work.visit, name)
+
+    async def look_after(self, state: RunState, slots: Collection[int]) -> None:
+        """Find out what became of the children that these slots wait for."""
+        head = state.committed()
+        asked = [(slot, head.state(slot), head.active[slot].reason) for slot in slots if slot in head.active]
+        for slot, standing, child in asked:
+            found = await self._committer.load(child)
+            if found is None:
+                error = ErrorInfo("SubflowLost", f"run {child!r} of a subflow is not there any more")
+                at = (state.graph.ids[node_of(slot)], item_of(slot))
+                await self._tell(state.run_id, child, _Ended(at, error))
+            elif found.committed().terminal:
+                await self._report(child)
+            elif standing == DRAINING:
+                await self._committer.submit(child, Cancel(_CAUSE))
+
+    def _child_ended(self, run_id: str) -> None:
+        self._spawn(self._report(run_id))
+
+    def _unneeded(self, children: Sequence[str]) -> None:
+        self._spawn(self._cancel(children))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(self._quietly(work), name="flowcraft subflows")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _quietly(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except FlowcraftError as error:
+            told = error if isinstance(error, AdapterError) else type(error).__name__  # others may tell of values
+            _LOG.warning("a subflow is left to the ticker: %s", told)
+
+    async def _cancel(self, children: Sequence[str]) -> None:
+        for child in children:
+            result = await self._committer.submit(child, Cancel(_CAUSE))
+            if not isinstance(result, Applied):  # it has ended, or is ending
+                await self._report(child)
+
+    async def _report(self, child: str) -> None:
+        """Tell the parent of a child that has ended."""
+        state = await self._committer.load(child)
+        if state is None or not state.committed().terminal or state.committed().parent is None:
+            return
+        parent = state.committed().parent
+        if parent is not None:
+            result = await self._client.handle(child).result()
+            await self._tell(parent[0], child, _Ended((parent[1], parent[2]), None, result))
+
+    async def _tell(self, parent: str, child: str, ended: _Ended) -> None:
+        def events(graph: Graph, head: Head, now: float) -> Sequence[EngineEvent]:  # noqa: ARG001 - what is asked for
+            return ended.events(self._client, graph, head, child)
+
+        await self._committer.submit(parent, events)
+
+
+class _Ended:
+    """What became of a child, in the words of its parent."""
+
+    def __init__(self, at: tuple[str, int], error: ErrorInfo | None, result: RunResult | None = None) -> None:
+        self._at = at
+        self._error = error
+        self._result = result
+
+    def events(self, client: Client, graph: Graph, head: Head, child: str) -> Sequence[EngineEvent]:
+        """The event for a parent that waits for it, or nothing."""
+        slot = slot_of(graph, *self._at)
+        activation = head.active.get(slot)
+        if activation is None or activation.reason != child:
+            return []
+        if self._result is None:
+            return [ChildEnded(slot, child, error=self._error)]
+        found = result_of_child(definition_of(graph, slot, activation), self._result)
+        encode = client.encode
+        writes = {key: encode(value) for key, value in (found.writes or {}).items()}
+        output = None if found.error is not None else encode(found.output)
+        return [ChildEnded(slot, child, output, writes, found.error, found.retryable)]
