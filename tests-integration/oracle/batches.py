@@ -26,6 +26,11 @@ class Batches(Outcomes):
             activation = self._forget(n)
             groups = self.facts.batches[n].groups(self.frozen[self.facts.batches[n].scatter])
             self.batches[n] = Batch(activation.visit, groups)
+            items = self.frozen[self.facts.batches[n].scatter]
+            if self.made.get(n, (None, {}))[0] is not items:
+                self.made[n] = (items, {})
+            self.batches[n] = replace(self.batches[n], results=dict(self.made[n][1]))
+            self._skip(n)
         return bool(found)
 
     def _fill_windows(self) -> bool:
@@ -41,11 +46,19 @@ class Batches(Outcomes):
                 else:
                     i = batch.began
                     self.batches[n] = replace(batch, began=i + 1)
+                    self._skip(n)
                     self.active[f"{n}[{i}]"] = Activation((n,), batch.visit, 1, batch.groups[i], item=i)
                 self.resting.discard(f"{n}[{i}]")
                 self._hand_out(f"{n}[{i}]")
                 changed = True
         return changed
+
+    def _skip(self, n: str) -> None:
+        """A batch that starts again with the same items keeps the results of those that did not fail."""
+        batch = self.batches[n]
+        while batch.began < len(batch.groups) and batch.began in self.made[n][1]:
+            batch = replace(batch, began=batch.began + 1)
+        self.batches[n] = batch
 
     def _left_window(self, activation: Activation) -> None:
         n = activation.chain[0]
@@ -60,6 +73,8 @@ class Batches(Outcomes):
             return
         self._forget(activation.slot.key)
         batch = self.batches[n]
+        if not isinstance(result, Err) and not result.failed:
+            self.made[n][1][i] = result.output
         outcome = {"error": None} if isinstance(result, Err) else result.output
         failed = batch.failed + (1 if isinstance(result, Err) else result.failed)
         self.batches[n] = replace(batch, results={**batch.results, i: outcome}, failed=failed)

@@ -189,9 +189,9 @@ WINDOWS = [
     case(
         "the item node's id is taken",
         flow(FLOW + ", w", nodes()),
-        "w w_scatter w_scatter:items[0]",
+        "w w_scatter w:items[0]",
         run_input=["x"],
-        ok="w z w_scatter:items",
+        ok="w z w:items",
         outputs={"z": ["x"]},
     ),
 ]

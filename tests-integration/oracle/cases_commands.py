@@ -378,7 +378,7 @@ RETRIED = [
                 "w_gather": {"uses": "batch-gather"},
             },
         ),
-        "w_scatter w[0] w[1] retry -w_scatter w[0] w[1] w_gather",
+        "w_scatter w[0] w[1] retry -w_scatter -w[0] w[1] w_gather",
         run_input=["x", "y"],
         ok="w w_gather",
         visits={"w": 2, "w_scatter": 1},

@@ -143,8 +143,6 @@ class Epochs(Rules):
             self.kept[n] = self._final(n)
         elif not self.facts.around[n]:
             self.outputs.pop(n, None)
-        if self.numbered and self.state[n] == "cancelled" and not (self.facts.around[n] or self.facts.callers[n]):
-            self.visits[n] += n not in self.begun
         self.begun.discard(n)
         for of in self.helps.values():
             of.pop(n, None)

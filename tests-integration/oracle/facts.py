@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from flowcraft.blueprint import Blueprint
+from flowcraft.errors import DefinitionError
 
 from .kinds import expanded, is_controller, kind_of
 from .scopes import plan_of
@@ -58,6 +59,10 @@ class Facts:
         self.undo = {n: node.compensate for n, node in self.nodes.items() if node.compensate is not None}
         self.only_called = {n for n in self.nodes if (self.callers[n] or n in self.undo.values()) and not self.into[n]}
         self.kind = {n: kind_of(node, self.batches) for n, node in self.nodes.items()}
+        for n, callers in self.callers.items():
+            odd = self.kind[n] not in ("function", "subflow") or n in self.scatters
+            if callers and (odd or self.nodes[n].uses == "batch-gather"):
+                raise DefinitionError(f"the fallback {n!r} has no function", subject=n)
         self.around = {n: [k for k, scope in enumerate(self.scopes) if n in scope.nodes] for n in self.nodes}
         self.structured = {k for k, s in enumerate(self.scopes) if is_controller(self.nodes[s.header])}
         self.back = {i: k for k, scope in enumerate(self.scopes) for i in scope.back}

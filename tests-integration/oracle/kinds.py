@@ -74,8 +74,8 @@ def expanded(blueprint: Blueprint) -> tuple[Blueprint, dict[str, BatchPlan]]:
         if _name(node) != "batch-scatter":
             continue
         items, gather = node.id.removesuffix("_scatter"), node.params.get("gatherNodeId")
-        if items in {other.id for other in blueprint.nodes}:
-            items = f"{node.id}:items"
+        taken = {other.id for other in blueprint.nodes}
+        items = next(name for name in (items, f"{items}:items", f"{node.id}:items") if name not in taken)
         between = [edge for edge in edges if (edge.source, edge.target) == (node.id, gather)]
         if not between or any(edge.action or edge.condition or edge.transform for edge in between):
             raise DefinitionError(f"batch {node.id!r} has no plain edge to its gather", subject=items)

@@ -100,7 +100,7 @@ class Standing:
         self.restarted: set[str] = set()  # nodes that fire once more with what they were given
         self.history: list[Done] = []
         self.begun: set[str] = set()  # since the last reset
-        self.numbered = False  # whether a visit that was reset before it began has had its number
+        self.made: dict[str, tuple[object, dict[int, object]]] = {}  # by item node: the list, and results that stay
         self.rolling: tuple[str | None] | None = None  # to which node the run is rolled back; None: everything
 
     def status(self) -> str:

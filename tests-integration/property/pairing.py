@@ -59,14 +59,13 @@ class Pair(OraclePlayer):
     def __init__(self, run: CheckedRun, oracle: Oracle) -> None:
         super().__init__(oracle)
         self.run = run
-        self.oracle.numbered = True
         self.children: dict[str, str] = {}
 
     # --- how they stand
 
     def look(self) -> None:
         run, oracle, head = self.run, self.oracle, self.run.head
-        assert sorted(run.ready()) == sorted(oracle.ready()), "ready"
+        assert sorted(run.ready()) == sorted(oracle.ready()), f"ready {sorted(run.ready())} {sorted(oracle.ready())}"
         assert sorted(run.resting()) == sorted(oracle.resting), "put aside"
         assert self._waiting(head) == sorted(oracle.waiting), "waiting"
         assert self._with_child(head) == sorted(oracle.children), "with a child"

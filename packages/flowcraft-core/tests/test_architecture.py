@@ -28,22 +28,29 @@ LEVELS = (
         "codec",
         "codecs",
         "constructs",
+        "cron",
         "events",
         "expressions",
         "graph",
         "ports",
+        "queueport",
+        "recurrence",
         "scopes",
         "sealing",
         "values",
     },
     {"engine"},
-    {"batchruns", "executor", "middleware", "nodes", "outcome", "registry", "results", "subflows"},
+    {"batchruns", "calls", "executor", "middleware", "nodes", "notes", "outcome", "registry", "results", "subflows"},
     {
         "adapter",
         "children",
         "claims",
         "client",
         "committer",
+        "dedup",
+        "documents",
+        "firing",
+        "deadletters",
         "folding",
         "history",
         "intake",
@@ -53,13 +60,15 @@ LEVELS = (
         "reconciler",
         "runs",
         "runstate",
+        "schedules",
         "settling",
+        "starting",
         "ticker",
         "visits",
         "worker",
         "writing",
     },
-    {"runtime", "local", "localchildren", "memory", "sqlite", "stepping"},
+    {"runtime", "local", "localchildren", "locallanes", "localtasks", "memory", "sqlite", "stepping"},
     {"flow", "steps", "shapes", "analysis", "uigraph", "lint", "diagrams", "cli", "testing", "conformance"},
 )
 LEVEL_OF = {name: level for level, names in enumerate(LEVELS) for name in names}
@@ -68,7 +77,8 @@ TOP = len(LEVELS)  # flowcraft itself, and flowcraft.__main__
 MAX_LINES = 350
 THIRD_PARTY_ALLOWED = {"conformance"}  # a suite for pytest
 EXTRAS = {("codecs", "cryptography")}  # what an extra installs, imported only in a function: by whoever asks for it
-PURE = {"engine", "graph", "scopes", "expressions", "codec", "_packing", "_tags"}  # no clock, randomness, input, output
+# No clock, randomness, input, output.
+PURE = {"engine", "graph", "scopes", "expressions", "codec", "_packing", "_tags", "cron"}
 IMPURE_MODULES = {"asyncio", "os", "random", "secrets", "select", "socket", "subprocess", "threading", "time", "uuid"}
 PURE_NAMES = {("uuid", "UUID")}  # the type is a value like any other; making one is not
 IMPURE_CALLS = {"input", "open", "print"}

@@ -330,8 +330,8 @@ async def test_the_loop_goes_on_while_a_thread_works() -> None:
     async def release(ctx: Ctx) -> None:
         gate.set()
 
-    result = await FlowRuntime(registry={"wait": wait, "release": release}).run(
-        Blueprint("b", (Node("wait", "wait"), Node("release", "release")))
+    result = await FlowRuntime(registry={"gate": wait, "release": release}).run(
+        Blueprint("b", (Node("wait", "gate"), Node("release", "release")))
     )
     assert result.output("wait") is True
 

@@ -8,7 +8,21 @@ from typing import Any
 
 import pytest
 
-from flowcraft import ALL, ANY, Blueprint, ClassNode, Edge, Flow, FlowRuntime, Join, Node, NodeContext, Result, Retry
+from flowcraft import (
+    ALL,
+    ANY,
+    Blueprint,
+    ClassNode,
+    Edge,
+    Flow,
+    FlowRuntime,
+    Join,
+    Node,
+    NodeContext,
+    Result,
+    Retry,
+    job,
+)
 from flowcraft.errors import DefinitionError
 
 Ctx = NodeContext[Any, Any]
@@ -371,3 +385,20 @@ async def test_results_choose_edges() -> None:
     flow.edge("decide", "small", action="small")
     result = await FlowRuntime([flow]).run(flow)
     assert (result.output(), result.nodes["small"]) == ([5, 2], "skipped")
+
+
+async def test_a_job_is_a_flow_of_one_node() -> None:
+    runtime = FlowRuntime()
+    for given, made in ((None, [1]), ([0], [0, 1])):
+        result = await runtime.run(job(one), given)
+        assert (result.output(), result.output(one), dict(result.nodes)) == (made, made, {"one": "completed"})
+    assert (await runtime.run(job(Three))).output(Three) == [3]
+    assert job(one).blueprint == job(one).blueprint
+
+
+async def test_a_job_takes_the_options_of_a_node() -> None:
+    (node,) = job(one, id="first", retries=3, timeout=5, version=2, params={"a": 1}).blueprint.nodes
+    assert node == Node("first", "first.one@2", {"a": 1}, retry=Retry(3), timeout=5)
+    assert job(one, id="first").blueprint.id == "first"
+    with pytest.raises(DefinitionError):
+        job(one, retries=0)

@@ -64,6 +64,7 @@ def heads(draw: st.DrawFn) -> Head:
         fallbacks=draw(st.dictionaries(some, st.tuples(st.booleans(), st.booleans()), max_size=3)),
         ordinary=draw(numbers),
         failures=draw(st.lists(st.builds(Failure, some, pairs), max_size=3)),
+        logged=draw(st.lists(whole, max_size=5)),
     )
 
 

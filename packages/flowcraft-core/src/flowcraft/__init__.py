@@ -3,7 +3,7 @@
 from flowcraft.blueprint import ALL, ANY, Blueprint, Edge, Join, Node, Retry
 from flowcraft.codec import JsonCodec
 from flowcraft.errors import FatalError, FlowcraftError
-from flowcraft.flow import Flow
+from flowcraft.flow import Flow, job
 from flowcraft.middleware import Middleware
 from flowcraft.nodes import ClassNode, NodeContext, Result
 from flowcraft.results import RunResult
@@ -27,4 +27,5 @@ __all__ = [
     "Result",
     "Retry",
     "RunResult",
+    "job",
 ]

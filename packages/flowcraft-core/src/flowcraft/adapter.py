@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -12,8 +13,10 @@ from flowcraft.blueprint import Blueprint, Node
 from flowcraft.children import Children
 from flowcraft.client import Client
 from flowcraft.committer import Committer
+from flowcraft.deadletters import DeadLetters, retry_failed
 from flowcraft.engine.draft import Times
 from flowcraft.errors import InvalidRequest
+from flowcraft.firing import Firing
 from flowcraft.folding import Rules
 from flowcraft.leases import StoreLeases
 from flowcraft.migration import Migration
@@ -24,6 +27,7 @@ from flowcraft.registry import Definition
 from flowcraft.results import RunResult
 from flowcraft.runs import RunAccess, RunHandle
 from flowcraft.runstate import Graphs, RuntimeParts, StoreTime
+from flowcraft.schedules import Schedules
 from flowcraft.ticker import Ticker
 from flowcraft.worker import Worker, WorkerOptions
 
@@ -221,9 +225,13 @@ class Adapter:
 
     def ticker(self, can: Callable[[Node], bool] | None = None) -> Ticker:
         """A ticker of its own, for a process without a worker; ``can`` tells which parked nodes it may wake."""
+        committer, client = self._ready()
+        clock, interval = self.runtime.clock, self.options.tick
+        firing = Firing(self.schedules, client, self.store, clock, codec=self.runtime.codec, interval=interval)
         return Ticker(
-            self._ready()[0], store=self.store, queue=self.queue, coordination=self.coordination,
-            clock=self.runtime.clock, lease_ttl=self.options.lease_ttl, interval=self.options.tick, can=can or _nothing,
+            committer, store=self.store, queue=self.queue, coordination=self.coordination,
+            clock=clock, lease_ttl=self.options.lease_ttl, interval=interval, can=can or _nothing,
+            chores=(firing.fire, client.keys.tidy),
             look_after=None if self._children is None else self._children.look_after,
         )  # fmt: skip
 
@@ -244,9 +252,20 @@ class Adapter:
         *,
         run_id: str | None = None,
         context: Mapping[str, object] | None = None,
+        dedup_key: str | None = None,
+        dedup_window: float | None = None,
     ) -> RunHandle:
         """Start a run; see `flowcraft.client.Client.start_run`."""
-        return await self._ready()[1].start_run(flow, input, run_id=run_id, context=context)
+        client = self._ready()[1]
+        return await client.start_run(
+            flow, input, run_id=run_id, context=context, dedup_key=dedup_key, dedup_window=dedup_window
+        )
+
+    @property
+    def schedules(self) -> Schedules:
+        """Flows that are started by themselves, at times; see `flowcraft.schedules.Schedules`."""
+        committer, client = self._ready()
+        return Schedules(self.runtime, client, self.store, committer.time)
 
     def run(self, run_id: str) -> RunHandle:
         """The handle of a run, whoever started it; nothing is asked."""
@@ -293,6 +312,11 @@ class Adapter:
     ) -> Page[RunSummary]:
         """Runs, newest first; see `flowcraft.client.Client.list`."""
         return await self._ready()[1].list(status=status, blueprint_id=blueprint_id, limit=limit, after=after)
+
+    @property
+    def dead_letters(self) -> DeadLetters:
+        """What was given up: messages and poisoned visits; see `flowcraft.deadletters.DeadLetters`."""
+        return DeadLetters(self.queue, self.store, partial(retry_failed, self._ready()[0]))
 
     def _ready(self) -> tuple[Committer, Client]:
         if self._committer is None or self._client is None:

@@ -5,15 +5,24 @@ from __future__ import annotations
 import logging
 import random
 import secrets
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final, cast
 
 from flowcraft.blueprint import Blueprint, check_id
 from flowcraft.codec import Codec
+from flowcraft.dedup import Keys, check_dedup
 from flowcraft.engine.draft import MISSING, Cell, Draft
 from flowcraft.engine.transition import fresh_head, seal, start
-from flowcraft.errors import AdapterError, InvalidRequest, RunConflict, UnknownOutcome
+from flowcraft.errors import (
+    AdapterError,
+    DefinitionError,
+    InvalidRequest,
+    RunConflict,
+    RunError,
+    SerializationError,
+    UnknownOutcome,
+)
 from flowcraft.folding import fold_events, head_index, job_of
 from flowcraft.graph import Graph
 from flowcraft.history import carrying
@@ -21,24 +30,14 @@ from flowcraft.model import Created, NewRun, Page, RunStatus, RunSummary, ValueK
 from flowcraft.ports import EventBus, JobQueue, RunStore
 from flowcraft.registry import Definition
 from flowcraft.runs import RunAccess, RunHandle
-from flowcraft.runstate import RuntimeParts, pack_head
+from flowcraft.runstate import Graphs, RuntimeParts, pack_head
+from flowcraft.starting import Start
 from flowcraft.writing import backoff
 
 __all__ = ["Client"]
 
 _LOG = logging.getLogger("flowcraft.client")
 _CREATE_ATTEMPTS: Final = 8
-
-
-@dataclass(frozen=True, slots=True)
-class _Parent:
-    """Whose subflow a run is."""
-
-    at: tuple[str, str, int] | None = None
-    depth: int = 0
-
-
-_NO_PARENT: Final = _Parent()
 
 
 class Client:
@@ -61,6 +60,7 @@ class Client:
         self._events = events
         self._mint = mint
         self._saved: set[str] = set()
+        self.keys = Keys(store, access.clock, access.committer.time, Graphs(runtime, store))
 
     async def start_run(
         self,
@@ -69,6 +69,8 @@ class Client:
         *,
         run_id: str | None = None,
         context: Mapping[str, object] | None = None,
+        dedup_key: str | None = None,
+        dedup_window: float | None = None,
     ) -> RunHandle:
         """Start a run, or find the one that was started with this id, blueprint, input and context before.
 
@@ -79,15 +81,25 @@ class Client:
             input: what the start nodes get.
             run_id: an id of your own; by default a random one.
             context: the run's keys at the start.
+            dedup_key: the first start with this key in the store counts; every other one gets its run, whatever its
+                own flow, id and input.
+            dedup_window: seconds from the first start for which that holds, as the first start gave them; None: for as
+                long as its run exists.
 
         Raises:
             RunConflict: the id belongs to a run that was started with something else. DefinitionError: an unknown or
             unworkable blueprint, or an unusable id. SerializationError: input or context cannot be stored. Unavailable:
             nothing was started. UnknownOutcome: the store does not say; repeat the call with the same id. KeyMissing:
-            the id belongs to a run that was started with a key that is not here.
+            the id belongs to a run that was started with a key that is not here. InvalidRequest: a dedup key
+            or window that cannot be.
         """
+        check_dedup(dedup_key, dedup_window)
         chosen = check_id(run_id, "run id") if run_id is not None else secrets.token_hex(16)
-        return await self._start(self._runtime.resolve(flow), input, chosen, context, _NO_PARENT)
+        start = self._checked(self._runtime.resolve(flow), input, chosen, context or {})
+        if dedup_key is not None:
+            return RunHandle(await self._start_once(start, dedup_key, dedup_window), self._access)
+        await self._make(start)
+        return RunHandle(chosen, self._access)
 
     async def start_child(
         self, blueprint_id: str, input: object, *, run_id: str, context: Mapping[str, object],
@@ -98,33 +110,64 @@ class Client:
         Raises:
             As `start_run`.
         """
-        return await self._start(self._runtime.resolve(blueprint_id), input, run_id, context, _Parent(parent, depth))
+        start = self._checked(self._runtime.resolve(blueprint_id), input, run_id, context)
+        await self._make(replace(start, parent=parent, depth=depth))
+        return RunHandle(run_id, self._access)
 
-    async def _start(
-        self, graph: Graph, input: object, chosen: str, context: Mapping[str, object] | None, parent: _Parent
-    ) -> RunHandle:
+    def _checked(self, graph: Graph, input: object, run_id: str, context: Mapping[str, object]) -> Start:
         encode = self._runtime.codec.encode
         start_input = encode(input)
-        keys = {check_id(key, "context key"): encode(value) for key, value in (context or {}).items()}
-        named = sorted((context or {}).items())
-        told = (graph.content_hash, input, *(part for pair in named for part in pair))
+        keys = {check_id(key, "context key"): encode(value) for key, value in context.items()}
+        told = (graph.content_hash, input, *(part for pair in sorted(context.items()) for part in pair))
+        return Start(graph, run_id, self._runtime.codec.fingerprint(*told), start_input, keys, told=told)
+
+    async def _start_once(self, start: Start, key: str, window: float | None) -> str:
+        """The id of the run that the key belongs to. If that is not there, it is made, whoever took the key."""
+        await self.keep(start.graph)
+        held = await self.keys.take(key, window, start)
+        if held.start is not None:
+            try:
+                await self._make(held.start)
+            except (RunError, DefinitionError, SerializationError):  # so it would be each time
+                await self.keys.give_up(held)
+                raise
+            await self.keys.made(held)
+        return held.run_id
+
+    async def _make(self, start: Start) -> None:
+        created = await self.begin(start)
+        if not created.made and not self._same(start, created.fingerprint):
+            raise RunConflict(f"run {start.run_id!r} was started with another blueprint, input or context")
+
+    def _same(self, start: Start, stored: str) -> bool:
+        """Whether a run was made of the same; its fingerprint may have been made with a key of before a rotation."""
+        if stored == start.fingerprint:
+            return True
+        return start.told is not None and stored == self._runtime.codec.fingerprint(*start.told, like=stored)
+
+    async def begin(self, start: Start) -> Created:
+        """Make the run and ring its doorbells, unless its id is taken. Raises as `start_run`, but no RunConflict."""
+        await self.keep(start.graph)
+        new = await self._plan(start)
+        created = await self._certainly(new)
+        if created.made or created.token == new.token:
+            await self._after(new)
+        return created  # if an earlier call made it, that one published its jobs; or its ticker will
+
+    async def keep(self, graph: Graph) -> None:
+        """Store a blueprint, if this process has not done so."""
         if graph.content_hash not in self._saved:
             await self._store.save_blueprint(graph.content_hash, graph.blueprint.to_json().encode())
             self._saved.add(graph.content_hash)
-        new = await self._plan(graph, chosen, self._runtime.codec.fingerprint(*told), start_input, keys, parent)
-        await self._create(new, told)
-        return RunHandle(chosen, self._access)
 
-    async def _plan(
-        self, graph: Graph, run_id: str, fingerprint: str, start_input: bytes, context: Mapping[str, bytes],
-        parent: _Parent,
-    ) -> NewRun:  # fmt: skip
+    async def _plan(self, asked: Start) -> NewRun:
+        graph, run_id = asked.graph, asked.run_id
         time, rules = self._access.committer.time, self._access.committer.rules
         if time.stale:
             await time.sync()
         now, token = time.now(), self._mint()
         head = fresh_head(graph, now)
-        head.parent, head.depth = parent.at, parent.depth
+        head.parent, head.depth = asked.parent, asked.depth
         codec = self._runtime.codec
         draft = Draft(
             graph,
@@ -136,14 +179,14 @@ class Client:
             times=rules.times,
         )
         draft.begin(token, now)
-        start(draft, start_input, context)
+        start(draft, asked.input, asked.context)
         effects = seal(draft)
         packed = pack_head(graph.content_hash, head)
         events = fold_events(graph, run_id, head, effects, now, self._runtime.codec)
         values: dict[ValueKey, bytes] = {key: cell for key, cell in effects.values.items() if isinstance(cell, bytes)}
         return NewRun(
             run_id=run_id,
-            fingerprint=fingerprint,
+            fingerprint=asked.fingerprint,
             token=token,
             head=packed,
             index=head_index(head, now, rules.retention),
@@ -154,16 +197,6 @@ class Client:
             jobs=[job_of(graph, run_id, node, activation, rules.queue_name) for node, activation in effects.ready],
             events=carrying(events, b"", packed) if self._store.capabilities.history else events,
         )
-
-    async def _create(self, new: NewRun, told: Sequence[object]) -> None:
-        """``told``: what the fingerprint is of. The stored one may have been made with a key of before a rotation."""
-        created = await self._certainly(new)
-        known = created.made or created.fingerprint == new.fingerprint
-        if not known and created.fingerprint != self._runtime.codec.fingerprint(*told, like=created.fingerprint):
-            raise RunConflict(f"run {new.run_id!r} was started with another blueprint, input or context")
-        if not created.made and created.token != new.token:
-            return  # an earlier call made it, and published its jobs; or its ticker will
-        await self._after(new)
 
     async def _certainly(self, new: NewRun) -> Created:
         attempt = 0

@@ -4,12 +4,17 @@
 
     FlowcraftError
     ├── DefinitionError            a blueprint, flow or expression that can never work
-    │   └── ExpressionError        an expression that does not parse; carries the position
+    │   ├── ExpressionError        an expression that does not parse; carries the position
+    │   └── CronError              a cron expression that does not parse; carries the name of the field
     ├── RunError                   a request about a run that cannot be served
     │   ├── RunNotFound
     │   ├── RunConflict            the id is taken by a run with another input or blueprint
     │   ├── RunFailed              raised by ``RunResult.raise_for_failure``
     │   ├── MigrationRefused       the run cannot be moved to this blueprint; names the nodes
+    │   ├── ScheduleNotFound
+    │   ├── ScheduleConflict       the id is taken by a schedule that says something else
+    │   ├── DeadLetterNotFound
+    │   ├── NotReplayable          a dead letter that would only die again
     │   └── InvalidRequest         a value of the request is refused: id, limit, option
     ├── NodeError                  what went wrong in one visit of a node
     │   ├── NodeFailed             user code raised
@@ -35,6 +40,8 @@ from __future__ import annotations
 __all__ = [
     "AdapterError",
     "ConditionError",
+    "CronError",
+    "DeadLetterNotFound",
     "DeadlineExceeded",
     "DefinitionError",
     "ExpressionError",
@@ -49,12 +56,15 @@ __all__ = [
     "NodeFailed",
     "NodeNotRegistered",
     "NodeTimedOut",
+    "NotReplayable",
     "PayloadTooLarge",
     "Poisoned",
     "RunConflict",
     "RunError",
     "RunFailed",
     "RunNotFound",
+    "ScheduleConflict",
+    "ScheduleNotFound",
     "SerializationError",
     "Tampered",
     "Unavailable",
@@ -82,6 +92,14 @@ class ExpressionError(DefinitionError):
         super().__init__(message, subject=subject)
         self.source = source
         self.position = position
+
+
+class CronError(DefinitionError):
+    """A cron expression that does not parse. ``field`` names the part that is wrong, None if it is the whole."""
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message, subject=field)
+        self.field = field
 
 
 class RunError(FlowcraftError):
@@ -112,8 +130,24 @@ class MigrationRefused(RunError):
         self.nodes = nodes
 
 
+class ScheduleNotFound(RunError):
+    """No schedule with this id: it never existed, or was deleted."""
+
+
+class ScheduleConflict(RunError):
+    """The id is taken by a schedule of another flow, time or input; delete that one first."""
+
+
 class InvalidRequest(RunError):
     """A value of the request is refused (an id, a limit, an option); the message says which and why."""
+
+
+class DeadLetterNotFound(RunError):
+    """No dead letter with this id: it was replayed or deleted, or the broker cannot find it by its id any more."""
+
+
+class NotReplayable(RunError):
+    """The dead letter cannot be replayed, and stays; the message says why."""
 
 
 class NodeError(FlowcraftError):

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
+import logging
 import random
 import traceback
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
 from flowcraft.batchruns import ItemsRun, built_in, frozen_items
 from flowcraft.blueprint import Node
+from flowcraft.calls import Hint, Prepared, from_thread, prepare
 from flowcraft.checks import check_id
 from flowcraft.codec import Codec
 from flowcraft.constructs import SCATTER, SUBFLOW
 from flowcraft.engine.draft import MISSING, Cell
+from flowcraft.engine.notes import Notes
 from flowcraft.errors import (
     FatalError,
     InvalidRequest,
@@ -25,12 +27,12 @@ from flowcraft.errors import (
     NodeTimedOut,
     SerializationError,
 )
-from flowcraft.middleware import Call, Middleware, compose
+from flowcraft.middleware import Call, Middleware
 from flowcraft.model import ErrorInfo
-from flowcraft.nodes import ClassNode, NodeContext, Result, Surroundings, VisitRequest, detached
+from flowcraft.nodes import NodeContext, Result, Surroundings, VisitRequest, detached
+from flowcraft.notes import NoteTaker
 from flowcraft.ports import Clock
 from flowcraft.registry import NodeFunction, Registry
-from flowcraft.sealing import traceback_of
 
 __all__ = [
     "INLINE_DELAY",
@@ -46,8 +48,8 @@ __all__ = [
 #: A retry that is due within so many seconds waits in process; a longer one becomes a durable timer.
 INLINE_DELAY = 0.5
 _MAX_TEXT = 8000
+_LOG = logging.getLogger("flowcraft.node")
 
-Hint = Callable[[str, Mapping[str, object]], None]
 #: The dependencies themselves, or a function that opens them as an async context manager.
 Dependencies = object
 
@@ -75,6 +77,7 @@ class ExecutionOutcome:
     random: float = 0.5
     items: tuple[int, tuple[Cell, ...]] | None = None
     failed: int = 0
+    notes: Notes | None = None
     took: float | None = None
 
 
@@ -115,7 +118,8 @@ class Executor:
     """Executes visits with one set of functions, dependencies and middleware. Shared by all visits of a process.
 
     ``to_cell`` makes the stored form of a value (bytes by default; an in-process run keeps plain data); ``knows`` tells
-    whether this process has a blueprint, for subflows.
+    whether this process has a blueprint, for subflows; ``keep_logs`` is the least level of log records that outcomes
+    bring along, or None.
     """
 
     def __init__(
@@ -129,9 +133,10 @@ class Executor:
         to_cell: _ToCell | None = None,
         knows: Callable[[str], bool] = lambda _: False,
         random_source: Callable[[], float] = random.random,
+        keep_logs: int | None = logging.INFO,
     ) -> None:
         self._registry = registry
-        self._surroundings = Surroundings(deps, codec)
+        self._surroundings = Surroundings(deps, codec, clock.time, keep_logs)
         self._middleware = tuple(middleware)
         self._codec = codec
         self._clock = clock
@@ -139,7 +144,7 @@ class Executor:
         self._stored = to_cell is None
         self._knows = knows
         self._random = random_source
-        self._prepared: dict[str, _Prepared] = {}  # by `uses`
+        self._prepared: dict[str, Prepared] = {}  # by `uses`
 
     def can_run(self, node: Node) -> bool:
         """Whether this process has the function of ``node``, in the version that it names, or its subflow."""
@@ -158,7 +163,7 @@ class Executor:
             asyncio.CancelledError: the visit was cancelled from outside; there is no outcome.
             AdapterError: the backend failed while the node read its context; it is not the node's failure.
         """
-        node, attempt = request.node, request.attempt
+        node, attempt, shared = request.node, request.attempt, request.notes
         if request.size > 1:
             return await self._run_items(request)
         prepared = self._prepared.get(node.uses) or self._prepare(node.uses)
@@ -166,7 +171,7 @@ class Executor:
             error = NodeNotRegistered(f"no function is registered for {node.uses!r} (node {node.id!r})")
             return ExecutionOutcome(False, error=error_info(error), fatal=True, attempts=attempt)
         if prepared.function.blocking and request.hint is not None:
-            request = replace(request, hint=_from_thread(request.hint))
+            request = replace(request, hint=from_thread(request.hint))
         while True:
             ctx: NodeContext[Any, Any] | None = None
             began = self._clock.monotonic() if request.timed else None
@@ -181,8 +186,6 @@ class Executor:
                     ctx = NodeContext(request, self._surroundings, value, attempt, self._clock.time() + node.timeout)
                     value = await self._within(node.timeout, node, prepared.call, ctx)
                 outcome = self._completed(node, value, ctx, attempt)
-                outcome.took = None if began is None else self._clock.monotonic() - began
-                return outcome
             except asyncio.CancelledError as error:
                 if _cancelled_from_outside():
                     raise
@@ -194,8 +197,9 @@ class Executor:
                     raise opened.trouble from error
                 outcome = _failed(error, error, prepared.function, attempt)
             outcome.took = None if began is None else self._clock.monotonic() - began
-            if not await self._again(request, outcome, attempt):
-                return outcome
+            if outcome.ok or not await self._again(request, outcome, attempt):
+                notes = request.notes  # those of a job of several items are closed with the job
+                return outcome if notes is None or notes is shared else self._with_notes(outcome, notes)
             attempt += 1
 
     def _completed(self, node: Node, value: object, ctx: NodeContext[Any, Any], attempt: int) -> ExecutionOutcome:
@@ -213,9 +217,11 @@ class Executor:
 
     async def _run_items(self, request: VisitRequest) -> ExecutionOutcome:
         value_of = self._codec.decode if self._stored else _as_it_is
+        notes = request.notes = NoteTaker(request.node.id, request.visit, self._clock.time)
         work = ItemsRun(request, cast("Callable[[Cell], object]", value_of), self._clock.sleep)
         await work.run(self.run, _one_of)
-        return ExecutionOutcome(True, self._to_cell(work.results), None, work.writes, failed=work.failed)
+        outcome = ExecutionOutcome(True, self._to_cell(work.results), None, work.writes, failed=work.failed)
+        return self._with_notes(outcome, notes)
 
     async def _again(self, request: VisitRequest, outcome: ExecutionOutcome, attempt: int) -> bool:
         """Whether the next attempt follows here; it is waited for."""
@@ -232,6 +238,17 @@ class Executor:
             await self._clock.sleep(delay)
         return True
 
+    def _with_notes(self, outcome: ExecutionOutcome, notes: NoteTaker) -> ExecutionOutcome:
+        """The outcome, with what the visit said while it came to it."""
+        said = notes.close()
+        if said is not None:
+            value, count = said
+            try:
+                outcome.notes = self._to_cell(value), count
+            except SerializationError as error:  # an outcome does not fail for what was said about it
+                _LOG.warning("what node %r said cannot be kept: %s", value["node"], error)
+        return outcome
+
     def _cells(self, writes: Mapping[str, object]) -> Mapping[str, Cell]:
         return {key: value if value is MISSING else self._to_cell(value) for key, value in writes.items()}
 
@@ -245,29 +262,12 @@ class Executor:
                 raise NodeTimedOut(f"node {node.id!r} ran longer than its timeout of {timeout:g} s") from error
             raise
 
-    def _prepare(self, uses: str) -> _Prepared | None:
+    def _prepare(self, uses: str) -> Prepared | None:
         function = self._find(uses)
         if function is None:
             return None
-        call: Call
-        if function.node_class is not None:
-            call = _class_call(function.node_class, (SerializationError, *function.never_retry), self._codec)
-        elif function.blocking:
-            call = _blocking_call(function.call)
-        else:
-            call = function.call
-        call = compose(self._middleware, call) if self._middleware else call
-        prepared = self._prepared[uses] = _Prepared(function, call, function.input_type)
+        prepared = self._prepared[uses] = prepare(function, self._middleware, self._codec)
         return prepared
-
-
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    """A function in its middleware, ready to be awaited. ``wanted`` is the type of its input, if it says one."""
-
-    function: NodeFunction
-    call: Call
-    wanted: Any
 
 
 def _as_it_is(cell: Cell) -> object:
@@ -298,64 +298,3 @@ def _action(action: object) -> str | None:
     if action is None or action == "":
         return None
     return str.__str__(check_id(action, "the action of a Result"))
-
-
-def _blocking_call(function: Callable[[Any], Any]) -> Call:
-    def run(ctx: NodeContext[Any, Any]) -> Any:
-        try:
-            return function(ctx)
-        except StopIteration as error:  # no future can carry it: whoever waits would wait for ever
-            raise RuntimeError("the node's function raised StopIteration") from error
-
-    async def call(ctx: NodeContext[Any, Any]) -> Any:
-        value = await asyncio.to_thread(run, ctx)
-        return await value if inspect.isawaitable(value) else value  # a plain function around an async one
-
-    return call
-
-
-def _from_thread(hint: Hint) -> Hint:
-    """``hint`` for a function in a thread: listeners are called on the event loop."""
-    loop = asyncio.get_running_loop()
-
-    def tell(kind: str, data: Mapping[str, object]) -> None:
-        with suppress(RuntimeError):  # the loop is closed: the function outlived its visit, and nobody listens
-            loop.call_soon_threadsafe(hint, kind, data)
-
-    return tell
-
-
-def _class_call(
-    node_class: type[ClassNode[Any, Any, Any]], unretried: tuple[type[BaseException], ...], codec: Codec
-) -> Call:
-    async def call(ctx: NodeContext[Any, Any]) -> Any:
-        instance = node_class()
-        failure: Exception | None = None
-        try:
-            prepared = await instance.prep(ctx)
-            try:
-                made = await instance.exec(prepared, ctx)
-            except Exception as error:
-                failure = error
-                if isinstance(error, FatalError) or not (ctx.last_attempt or isinstance(error, unretried)):
-                    raise
-                made = await instance.fallback(error, ctx)
-            return await instance.post(made, ctx)
-        except Exception as error:
-            failure = error
-            raise
-        finally:
-            if failure is not None:
-                await _recover(instance, failure, ctx, codec)
-
-    return call
-
-
-async def _recover(
-    instance: ClassNode[Any, Any, Any], failure: Exception, ctx: NodeContext[Any, Any], codec: Codec
-) -> None:
-    try:
-        await instance.recover(failure, ctx)
-    except Exception as error:  # the outcome stands: an error while cleaning up is told, not raised
-        shown = traceback_of(codec, error)
-        ctx.log.exception("recover of node %r failed: %s", ctx.node_id, type(error).__name__, exc_info=shown)

@@ -14,7 +14,7 @@ from flowcraft.nodes import ClassNode, NodeContext, Result
 from flowcraft.registry import NodeFunction, node_function
 from flowcraft.steps import Ref, Steps, as_list
 
-__all__ = ["Flow"]
+__all__ = ["Flow", "job"]
 
 DepsT = TypeVar("DepsT")
 InT = TypeVar("InT")
@@ -283,6 +283,23 @@ class Flow(Steps[DepsT]):
                 metadata=self._metadata,
             )
         return self._blueprint
+
+
+@overload
+def job(function: type[ClassNode[Any, Any, DepsT]], /, **options: Unpack[NodeOptions]) -> Flow[DepsT]: ...
+@overload
+def job(function: _Fn[Any, DepsT, Any], /, **options: Unpack[NodeOptions]) -> Flow[DepsT]: ...
+def job(function: Any, /, **options: Any) -> Flow[Any]:
+    """A flow of this one node, with the node's id: ``await FlowRuntime().run(job(work), 7)``.
+
+    Calling it again with the same function and options gives the same blueprint. Options as for `Flow.node`.
+
+    Raises:
+        DefinitionError: an option cannot work.
+    """
+    flow = Flow[Any](options.get("id") or str(getattr(function, "__name__", type(function).__name__)))
+    flow.node(**options)(function)
+    return flow
 
 
 class _Decorator(Protocol[DepsT]):

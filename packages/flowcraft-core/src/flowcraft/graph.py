@@ -15,6 +15,7 @@ from flowcraft.constructs import (
     ITEMS,
     LOOP,
     ORDINARY,
+    SCATTER,
     SUBFLOW,
     BatchPlan,
     expand,
@@ -119,6 +120,10 @@ class Graph:
         )
         #: Nodes that only undo others; they have no edges and are never reached.
         self.undoes = frozenset(n for n in self.compensation if n >= 0)
+        for node, fallback in enumerate(self.fallback):
+            if fallback >= 0 and (self.kind[fallback] != ORDINARY or self.nodes[fallback].uses in (SCATTER, GATHER)):
+                text = f"the fallback {self.ids[fallback]!r} of node {self.ids[node]!r} has no function of its own"
+                raise DefinitionError(text, subject=self.ids[node])
         for node in sorted(self.undoes):
             node_id = self.ids[node]
             if any(node_id in (edge.source, edge.target) for edge in self.edges) or self.namers[node]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from flowcraft.blueprint import Node
-from flowcraft.engine.draft import Cell
-from flowcraft.engine.events import ChildEnded
+from flowcraft.engine.draft import Cell, Draft
+from flowcraft.engine.events import ChildEnded, ChildStarted, EngineEvent, Failed, Visit
+from flowcraft.engine.head import Activation
+from flowcraft.engine.slots import item_of, node_of
+from flowcraft.folding import definition_of
+from flowcraft.localtasks import Tasks
 from flowcraft.results import RunResult
-from flowcraft.subflows import child_context, result_of_child
+from flowcraft.subflows import MAX_DEPTH, blueprint_of, child_context, child_id, result_of_child, too_deep
 
-__all__ = ["ChildRun", "LocalChild"]
+__all__ = ["ChildRun", "LocalChild", "LocalChildren", "Parent"]
 
 
 class ChildRun(Protocol):
@@ -77,3 +81,72 @@ class LocalChild:
         """The event that tells the parent what its child came to."""
         found = result_of_child(self._node, self.run.result())
         return ChildEnded(self._slot, self.run.run_id, found.output, found.writes, found.error, found.retryable)
+
+
+class Parent(Protocol):
+    """The run whose subflows they are."""
+
+    run_id: str
+    draft: Draft
+
+    def input_of(self, slot: int, activation: Activation) -> Cell:
+        """What an active slot is given."""
+        ...
+
+    def child(self, blueprint_id: str, run_id: str) -> ChildRun:
+        """A run of its own, one deeper."""
+        ...
+
+    def tell(self, event: EngineEvent) -> bool:
+        """Apply an event."""
+        ...
+
+    def look(self) -> None:
+        """See what is to be done now, and whether anything is."""
+        ...
+
+
+class LocalChildren:
+    """The children of one run."""
+
+    def __init__(self, parent: Parent, tasks: Tasks) -> None:
+        self._parent = parent
+        self._tasks = tasks
+        self._children: dict[str, LocalChild] = {}
+
+    def start(self, slot: int, activation: Activation) -> None:
+        """A subflow is READY: its run begins."""
+        parent, draft = self._parent, self._parent.draft
+        node = definition_of(draft.graph, slot, activation)
+        visit = Visit(slot, "", activation.visit, activation.attempt)
+        if draft.head.depth >= MAX_DEPTH:
+            parent.tell(Failed(visit, too_deep(node), retryable=False))
+            return
+        ids = draft.graph.ids
+        name = child_id(parent.run_id, ids[node_of(slot)], item_of(slot), activation.visit, activation.attempt)
+        given = parent.input_of(slot, activation)
+        child = self._children[name] = LocalChild(parent.child(blueprint_of(node), name), node, slot, self._told)
+        _ = self._tasks.spawn(child.start(given), f"flowcraft subflow of {parent.run_id}")
+        parent.tell(ChildStarted(visit, name))
+
+    def cancel(self, names: Sequence[str]) -> None:
+        """Nobody needs these any more."""
+        for name in names:
+            child = self._children.get(name)
+            if child is not None:
+                child.run.cancel("its parent needs it no more")
+                if child.suspended:  # nobody runs it
+                    self._told(child.ended())
+
+    def suspended(self, name: str) -> bool:
+        """Whether this one waits for signals, so that nothing will happen in it by itself."""
+        child = self._children.get(name)
+        return child is not None and child.suspended
+
+    def _told(self, event: ChildEnded | None) -> None:
+        """One has ended, or waits for signals."""
+        if event is None:
+            self._parent.look()
+        else:
+            self._children.pop(event.child, None)
+            self._parent.tell(event)

@@ -18,6 +18,7 @@ __all__ = [
     "Change",
     "Committed",
     "Created",
+    "DeadLetter",
     "ErrorInfo",
     "Event",
     "Index",
@@ -46,8 +47,9 @@ NodeState = Literal[
 
 #: ``context``: the user's keys (visit 0) · ``output``: by node and visit · ``input``: what an edge's transform made, by
 #: edge and visit of its source · ``error``: why a visit failed · ``item``, ``result``: what a batch works on, and what
-#: came of it · ``signal``: what came for a wait that has not begun.
-Space = Literal["context", "output", "input", "error", "item", "result", "signal"]
+#: came of it · ``signal``: what came for a wait that has not begun · ``log``: what nodes said while they ran, numbered
+#: through the run (no name).
+Space = Literal["context", "output", "input", "error", "item", "result", "signal", "log"]
 
 
 class ValueKey(NamedTuple):
@@ -144,6 +146,31 @@ class Job:
         """The name of the lease on this activation: whoever holds it works on it."""
         node = self.node if self.item < 0 else f"{self.node}\x1f{self.item}"
         return f"{self.run_id}\x1f{node}\x1f{self.visit}\x1f{self.attempt}\x1f{self.nonce}"
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message that was given up, with its body as it came; or a visit that was (``kind`` is ``poisoned``).
+
+    ``id`` is opaque · ``queue``: where it was received · ``at``: when it was given up, None where the broker does not
+    say · ``deaths``: executions of a poisoned visit that began and left no outcome; its ``body`` is its last message.
+    """
+
+    id: str
+    queue: str
+    reason: str
+    body: bytes
+    at: float | None = None
+    kind: Literal["message", "poisoned"] = "message"
+    deaths: int = 0
+
+    @property
+    def job(self) -> Job | None:
+        """The visit that the body names; None: this version cannot decode it."""
+        try:
+            return Job.from_bytes(self.body)
+        except SerializationError:
+            return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
@@ -14,6 +14,7 @@ from flowcraft.checks import check_id
 from flowcraft.codec import Codec
 from flowcraft.engine.draft import MISSING
 from flowcraft.errors import AdapterError, DefinitionError, SerializationError
+from flowcraft.notes import NoteTaker, VisitLog
 
 __all__ = [
     "ClassNode",
@@ -141,14 +142,21 @@ class VisitRequest:
     item: int = -1
     size: int = 1
     timed: bool = False
+    #: What the visit has said so far; None: nothing.
+    notes: NoteTaker | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What all visits of a process share: the opened dependencies, and how values are stored."""
+    """What all visits of a process share: the opened dependencies, how values are stored, and the time.
+
+    ``keep_logs``: the least level of log records that are kept with the run, or None.
+    """
 
     deps: Any
     codec: Codec
+    now: Callable[[], float]
+    keep_logs: int | None
 
 
 class NodeContext(Generic[InT, DepsT]):
@@ -243,21 +251,28 @@ class NodeContext(Generic[InT, DepsT]):
 
     @property
     def log(self) -> logging.LoggerAdapter[logging.Logger]:
-        """The logger ``flowcraft.node`` with run, node, visit and attempt in ``extra``."""
+        """The logger ``flowcraft.node`` with run, node, visit and attempt in ``extra``.
+
+        What the runtime's ``keep_logs`` allows (``INFO`` and above) is also kept with the run, with the visit's
+        outcome: the latest 200 records and 32 KB of it, each cut at 2,000 characters.
+        """
         extra = {"run_id": self.run_id, "node_id": self.node_id, "visit": self.visit, "attempt": self.attempt}
-        return _VisitLog(_LOG, extra)
+        least = self._surroundings.keep_logs
+        return VisitLog(_LOG, extra, None if least is None else self._notes(), least or 0, self.attempt)
 
     def progress(self, share: float, text: str = "") -> None:
-        """Tell whoever watches how far this visit is, from 0.0 to 1.0: a hint that is not stored."""
+        """Tell whoever watches how far this visit is, from 0.0 to 1.0. The last one is kept, with its outcome."""
+        share, text = max(0.0, min(1.0, float(share))), text[:500]
+        self._notes().progress(share, text, self.attempt)
         hint = self._request.hint
         if hint is not None:
-            hint("node:progress", {"share": max(0.0, min(1.0, float(share))), "text": text[:500]})
+            hint("node:progress", {"share": share, "text": text})
 
-
-class _VisitLog(logging.LoggerAdapter[logging.Logger]):
-    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
-        kwargs["extra"] = {**(self.extra or {}), **kwargs.get("extra", {})}
-        return msg, kwargs
+    def _notes(self) -> NoteTaker:
+        notes = self._request.notes
+        if notes is None:
+            notes = self._request.notes = NoteTaker(self.node_id, self.visit, self._surroundings.now)
+        return notes
 
 
 class ClassNode(Generic[InT, OutT, DepsT]):

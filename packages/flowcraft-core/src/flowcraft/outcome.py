@@ -14,11 +14,12 @@ def outcome_event(visit: Visit, outcome: ExecutionOutcome) -> Completed | Failed
     took = None if outcome.took is None else round(outcome.took, 6)
     if outcome.ok:
         return Completed(
-            visit, outcome.output, outcome.action, outcome.writes, outcome.items, outcome.failed, outcome.attempts, took
-        )
+            visit, outcome.output, outcome.action, outcome.writes, outcome.items, outcome.failed, outcome.notes,
+            outcome.attempts, took,
+        )  # fmt: skip
     error = outcome.error or ErrorInfo("NodeFailed", "")
     told = ErrorInfo(storable_text(error.kind), storable_text(error.text), storable_text(error.trace))
-    return Failed(visit, told, outcome.retryable, outcome.fatal, outcome.attempts, outcome.random, took)
+    return Failed(visit, told, outcome.retryable, outcome.fatal, outcome.attempts, outcome.random, outcome.notes, took)
 
 
 def storable_text(text: str) -> str:

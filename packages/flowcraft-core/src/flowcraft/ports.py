@@ -22,7 +22,6 @@ from flowcraft.model import (
     Committed,
     Created,
     Event,
-    Job,
     NewRun,
     Page,
     RunSummary,
@@ -30,6 +29,7 @@ from flowcraft.model import (
     StoredHead,
     ValueKey,
 )
+from flowcraft.queueport import Delivery, JobQueue
 
 __all__ = ["Clock", "CoordinationStore", "Delivery", "EventBus", "JobQueue", "RunStore", "ValueStore"]
 
@@ -55,7 +55,8 @@ class RunStore(Protocol):
     """The truth: small versioned documents with values beside them. Strongly consistent.
 
     A document has a ``kind`` (``run``, ``lease``, ``dedup``, ``schedule``, ``dead``, ``meta``) and an id that is unique
-    in its kind. It changes only by compare-and-set on the version that `load` returned.
+    in its kind. It changes only by compare-and-set on the version that `load` returned. Documents of every kind may
+    have values, which `load` returns as asked for.
     """
 
     capabilities: Capabilities
@@ -158,73 +159,6 @@ class RunStore(Protocol):
 
     def bind(self, queue: JobQueue) -> bool:
         """True if jobs are pushed and deliveries acked inside `create` and `commit` from now on, with this queue."""
-        ...
-
-
-class Delivery(Protocol):
-    """One message in hand. Exactly one of `ack`, `retry`, `reject` and `settled` ends it."""
-
-    @property
-    def job(self) -> Job:
-        """What it is about."""
-        ...
-
-    @property
-    def redelivered(self) -> bool:
-        """True if the backend knows that this message was delivered before; False proves nothing."""
-        ...
-
-    async def ack(self) -> None:
-        """Done: it is never delivered again (except by accident, which at-least-once allows)."""
-        ...
-
-    async def retry(self, *, delay: float = 0.0) -> None:
-        """Hand it back, for anyone, after ``delay`` seconds."""
-        ...
-
-    async def reject(self, reason: str) -> None:
-        """Move it to the dead letters."""
-        ...
-
-    async def extend(self, seconds: float) -> None:
-        """Keep it for ``seconds`` from now, if ``capabilities.extend``; else nothing happens."""
-        ...
-
-    def settled(self) -> None:
-        """Called by a bound store after a commit in which it acked this delivery: nothing is left to do."""
-        ...
-
-
-@runtime_checkable
-class JobQueue(Protocol):
-    """The doorbell: at least once, in any order. Losing, repeating or delaying a message loses no run."""
-
-    capabilities: Capabilities
-
-    async def setup(self) -> None:
-        """Create what is missing; safe to repeat and to race."""
-        ...
-
-    async def aclose(self) -> None:
-        """Close what this object opened."""
-        ...
-
-    async def publish(self, jobs: Sequence[Job], *, delay: float = 0.0) -> Sequence[Job]:
-        """Send; returns the jobs that the broker did NOT confirm (they may or may not arrive)."""
-        ...
-
-    def deliveries(
-        self, queues: Sequence[str], *, prefetch: int
-    ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Delivery]]]:
-        """Receive from these queues, in batches, never more than ``prefetch`` unsettled deliveries at a time.
-
-        The iterator waits while there is nothing. On leaving the block, deliveries not yet ended come again to anyone.
-        An undecodable message is moved to the dead letters with its raw body and never stops the iterator.
-        """
-        ...
-
-    async def depth(self, queue: str) -> int | None:
-        """How many messages wait, roughly; None if the backend cannot say."""
         ...
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, overload
 
@@ -11,6 +11,7 @@ from flowcraft.engine.view import Lazy, RunView
 from flowcraft.errors import DefinitionError, RunFailed
 from flowcraft.model import ErrorInfo, NodeState, RunStatus, ValueKey
 from flowcraft.nodes import ClassNode, Result
+from flowcraft.notes import LogRecord, Progress, read_logs, read_progress
 
 __all__ = ["NodeFailure", "RunResult", "build_result", "result_keys"]
 
@@ -35,7 +36,10 @@ class NodeFailure:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """A run that has ended. ``nodes`` has the state of every node, ``outputs`` the output of each that has one."""
+    """A run that has ended. ``nodes`` has the state of every node, ``outputs`` the output of each that has one.
+
+    ``logs``: what nodes told ``ctx.log``, in order of time; ``progress``: the last ``ctx.progress`` of each node.
+    """
 
     run_id: str
     status: RunStatus
@@ -45,6 +49,8 @@ class RunResult:
     failures: tuple[NodeFailure, ...] = ()
     context: Mapping[str, object] = field(default_factory=dict[str, object])
     cause: str = ""
+    logs: tuple[LogRecord, ...] = ()
+    progress: Mapping[str, Progress] = field(default_factory=dict[str, Progress])
     _names: Callable[[object], str] | None = None
 
     @overload
@@ -113,8 +119,9 @@ def build_result(
     read: Callable[[ValueKey], object],
     context: Mapping[str, object],
     names: Callable[[object], str] | None = None,
+    said: Sequence[object] = (),
 ) -> RunResult:
-    """Put a result together; ``read`` gives decoded values, or MISSING."""
+    """Put a result together; ``read`` gives decoded values, or MISSING; ``said`` is all of the space ``log``."""
 
     def all_outputs() -> Mapping[str, object]:
         found = {node.id: read(node.output) for node in view.nodes.values() if node.output is not None}
@@ -138,5 +145,7 @@ def build_result(
         failures=failures,
         context=context,
         cause=view.cause,
+        logs=read_logs(said),
+        progress=read_progress(said),
         _names=names,
     )

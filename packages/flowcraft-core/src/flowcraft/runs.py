@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -19,6 +19,7 @@ from flowcraft.folding import Applied, Gone
 from flowcraft.graph import Graph
 from flowcraft.history import view_at
 from flowcraft.model import TERMINAL, Event, RunStatus, ValueKey
+from flowcraft.notes import LogRecord, Progress, read_logs, read_progress
 from flowcraft.ports import Clock, EventBus, RunStore
 from flowcraft.results import RunResult, build_result, result_keys
 from flowcraft.runstate import Graphs
@@ -139,6 +140,32 @@ class RunHandle:
         view = await view_at(self._access.store, self._access.graphs, self.run_id, seq)
         return replace(view, cause=open_text(self._access.codec, view.cause)) if view.cause else view
 
+    async def logs(self, node: str | None = None) -> Sequence[LogRecord]:
+        """What nodes told ``ctx.log``, all of them or one, in order of time.
+
+        They are kept with the outcome of an execution, so those of one that still runs, or died, are not there. Of an
+        execution the latest 200, of a run the latest 2,000; what is older is gone.
+
+        Raises:
+            RunNotFound: there is no such run.
+        """
+        return read_logs(await self._said(), node)
+
+    async def progress(self) -> Mapping[str, Progress]:
+        """The last ``ctx.progress`` of each node that told any, kept as `logs` are; `watch` has it while it is told.
+
+        Raises:
+            RunNotFound: there is no such run.
+        """
+        return read_progress(await self._said())
+
+    async def _said(self) -> list[object]:
+        """All of the space ``log``, oldest first."""
+        found = await self._access.store.read_values(self.run_id, space="log")
+        if not found:
+            await self._look()
+        return [self._access.codec.decode(found[key]) for key in sorted(found)]
+
     async def watch(self, after: int = 0) -> AsyncGenerator[Event]:
         """Events from number ``after`` on as they happen, with the unnumbered hints, until the run has ended.
 
@@ -189,7 +216,8 @@ class RunHandle:
             return decode(values[key]) if key in values else MISSING
 
         shared = {key.name: decode(data) for key, data in context.items()}
-        return build_result(self.run_id, view, read, shared, access.names_of(graph))
+        said = await self._said() if view.logged else []
+        return build_result(self.run_id, view, read, shared, access.names_of(graph), said)
 
     async def _listen(self, stack: AsyncExitStack) -> _Live:
         live = _Live(self._access.clock, await self._subscribe(stack))

@@ -7,7 +7,7 @@ import enum
 import secrets
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import get_args, get_origin
+from typing import Literal, get_args, get_origin
 
 from flowcraft.blueprint import Blueprint, Node
 from flowcraft.checks import requested_id, told
@@ -20,6 +20,7 @@ from flowcraft.executor import Dependencies, Executor, open_dependencies
 from flowcraft.graph import Graph, compile_graph
 from flowcraft.local import Listener, LocalRun, Surroundings
 from flowcraft.middleware import Middleware
+from flowcraft.notes import log_level
 from flowcraft.ports import Clock
 from flowcraft.registry import Definition, Implementation, NodeFunction, Registry
 from flowcraft.results import RunResult
@@ -41,6 +42,7 @@ class FlowRuntime:
         codec: how values are stored; the default knows the dataclasses and enums in the annotations of the nodes.
         concurrency: how many nodes of one in-process run may wait for something at the same time.
         strict: refuse blueprints with cycles that can never end.
+        keep_logs: the least level of what nodes tell ``ctx.log`` that is kept with the run; None keeps nothing.
 
     Raises:
         DefinitionError: a blueprint that cannot work, two of one id, or two functions of one name.
@@ -59,6 +61,7 @@ class FlowRuntime:
         clock: Clock | None = None,
         concurrency: int = 100,
         strict: bool = False,
+        keep_logs: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] | None = "INFO",
     ) -> None:
         self.clock: Clock = clock or SystemClock()
         self.codec: Codec = codec or JsonCodec()
@@ -67,6 +70,7 @@ class FlowRuntime:
         self.listeners = tuple(listeners)
         self.concurrency = _check_concurrency(concurrency)
         self._strict = strict
+        self._keep_logs = log_level(keep_logs)
         self.registry = Registry.of(registry or {})
         self._definitions: dict[str, Definition] = {}
         self._graphs: dict[str, Graph] = {}
@@ -164,6 +168,7 @@ class FlowRuntime:
                 codec=self.codec,
                 clock=self.clock,
                 to_cell=to_cell,
+                keep_logs=self._keep_logs,
                 knows=lambda blueprint_id: blueprint_id in self._ids,
             )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any
 
 from flowcraft.engine.head import group_size
@@ -96,9 +97,17 @@ def unkeep(planned: Fold) -> None:
 
 
 def too_large(submission: Submission, error: Exception) -> bool:
-    """Turn an outcome that can never be stored into the failure of its node; False if that is not the trouble."""
+    """Turn an outcome that can never be stored into the failure of its node; False if that is not the trouble.
+
+    What the node said is the first that goes.
+    """
     event = submission.event
-    if not isinstance(error, PayloadTooLarge) or not isinstance(event, Completed):
+    if not isinstance(error, PayloadTooLarge) or not isinstance(event, Completed | Failed):
+        return False
+    if event.notes is not None:
+        submission.event = replace(event, notes=None)
+        return True
+    if isinstance(event, Failed):
         return False
     submission.event = Failed(event.visit, ErrorInfo("PayloadTooLarge", str(error)), retryable=False)
     return True

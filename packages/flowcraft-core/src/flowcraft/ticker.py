@@ -99,7 +99,8 @@ class _ForHost:
 
 class Ticker:
     """One loop. ``can`` tells whether a node could be executed by this process's worker; ``backlog`` is how many
-    messages may wait in a queue before it counts as congested. Durations are seconds."""
+    messages may wait in a queue before it counts as congested; ``chores`` are called first in each pass, with its time.
+    Durations are seconds."""
 
     def __init__(
         self,
@@ -113,6 +114,7 @@ class Ticker:
         interval: float = 1.0,
         backlog: int = 100,
         can: Callable[[Node], bool],
+        chores: Sequence[Callable[[float], Awaitable[None]]] = (),
         look_after: Callable[[RunState, Collection[int]], Awaitable[None]] | None = None,
         spread: Callable[[], float] = random.random,
     ) -> None:
@@ -125,6 +127,7 @@ class Ticker:
         self._interval = interval
         self._backlog = backlog
         self._can = can
+        self._chores = chores
         self._look_after = look_after
         self._spread = spread
         self._quarantine: OrderedDict[str, tuple[int, float]] = OrderedDict()
@@ -149,6 +152,8 @@ class Ticker:
         """Look once at every run that is due at ``now`` (the store's clock by default)."""
         await self._committer.time.sync()
         now = self._committer.time.now() if now is None else now
+        for chore in self._chores:
+            await chore(now)
         stats = TickStats()
         after: str | None = None
         while True:

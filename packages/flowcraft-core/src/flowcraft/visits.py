@@ -13,6 +13,7 @@ from flowcraft.claims import Claims
 from flowcraft.codec import Codec
 from flowcraft.committer import Committer
 from flowcraft.constructs import SUBFLOW
+from flowcraft.deadletters import record_poisoned
 from flowcraft.engine.draft import MISSING
 from flowcraft.engine.head import Head, group_size
 from flowcraft.engine.inputs import InputPlan, input_plan
@@ -90,7 +91,7 @@ class Slot:
     ticker woke for its own worker comes without a delivery.
     """
 
-    __slots__ = ("cause", "delivery", "job", "key", "running", "since", "steps", "task")
+    __slots__ = ("cause", "delivery", "job", "key", "poisoned", "running", "since", "steps", "task")
 
     def __init__(self, job: Job, delivery: Delivery | None, since: float) -> None:
         self.delivery = delivery
@@ -99,6 +100,7 @@ class Slot:
         self.since = since
         self.steps = 0
         self.running = False
+        self.poisoned = False
         self.cause: Cause | None = None
         self.task: asyncio.Task[None] | None = None
 
@@ -183,7 +185,8 @@ class VisitRunner:
         except AdapterError as error:
             _LOG.warning("a visit is handed back, the backend fails: %s", error, extra=work.extra)
             never = isinstance(error, Misconfigured)  # in this process; another one may have the key, say
-            await self.hand_back(slot, work.job, delay=self._claims.ttl if never else 1.0)
+            delay = self._claims.ttl if never else 1.0
+            await self.hand_back(slot, work.job, delay=delay, forgive=not slot.poisoned)
             return None
         slot.steps += 1
         sticky = slot.steps < MAX_STEPS and self._clock.monotonic() - slot.since < STICKY_SECONDS
@@ -205,6 +208,8 @@ class VisitRunner:
             if deaths >= self._max_deliveries:
                 text = f"{deaths} executions of this visit began and left no outcome; it is not tried again"
                 _LOG.error("poisoned: %s", text, extra=work.extra)
+                slot.poisoned = True
+                await record_poisoned(self._store, job, deaths, text)
                 return Failed(work.visit, ErrorInfo("Poisoned", text), retryable=False, fatal=True)
         if slot.cause is not None:
             return None

@@ -171,6 +171,8 @@ class Worker:
         failures = 0
         while not self._stopping.is_set():
             try:
+                if self._committer.time.stale:  # the first word of a visit carries the store's time, too
+                    await self._committer.time.sync()
                 opened = self._queue.deliveries(self.options.queues, prefetch=self.options.concurrency)
                 async with opened as stream:
                     self._receiving = True
@@ -179,7 +181,7 @@ class Worker:
             except Unavailable as error:
                 self._receiving = False
                 failures += 1
-                _LOG.warning("the queue does not answer (attempt %d): %s", failures, error)
+                _LOG.warning("the queue or the run store does not answer (attempt %d): %s", failures, error)
                 await self._until_stopped(self._clock.sleep(backoff(failures, 0.5)))
 
     async def _until_stopped(self, coroutine: Coroutine[Any, Any, None]) -> None:

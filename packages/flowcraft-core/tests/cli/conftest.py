@@ -26,7 +26,9 @@ async def price(ctx: NodeContext[object, None]) -> object:
 @flow.node(after=price, retries=Retry(attempts=2, delay=0.01))
 async def charge(ctx: NodeContext[object, None]) -> object:
     ctx.progress(0.5, "half of it")
-    if ctx.input == "flaky" and ctx.attempt == 1:
+    if ctx.input == "talks":
+        ctx.log.info("charging\\nin two lines")
+    if ctx.input in ("flaky", "talks") and ctx.attempt == 1:
         raise ValueError("not yet\\nsecond line")
     if ctx.input == "bad":
         raise ValueError("never")

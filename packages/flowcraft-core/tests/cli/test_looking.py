@@ -144,6 +144,25 @@ def test_migrate_run(app: Application, url: str) -> None:
     assert err.startswith("flowcraft: the run cannot be moved: 'price' are not in the new blueprint")
 
 
+def test_inspect_with_logs(app: Application, url: str) -> None:
+    app.call("run", app.flow, "--url", url, "--run-id", "r1", "--input", '"talks"')
+    assert "charging" not in app.call("inspect", "r1", "--url", url)[1]
+    assert "logs" not in json.loads(app.call("inspect", "r1", "--url", url, "--json")[1])
+    code, out, err = app.call("inspect", "r1", "--url", url, "--logs")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert "progress of charge: 50% half of it" in lines
+    assert lines[-2].endswith("  INFO      charge: charging in two lines")
+    assert lines[-1].endswith("  INFO      charge, attempt 2: charging in two lines")
+    told = json.loads(app.call("inspect", "r1", "--url", url, "--json", "--logs")[1])
+    assert [record["attempt"] for record in told["logs"]] == [1, 2]
+    assert told["logs"][0] | {"at": 0} == {
+        "node_id": "charge", "visit": 1, "attempt": 1, "at": 0, "level": "INFO",
+        "message": "charging\nin two lines",
+    }  # fmt: skip
+    assert told["progress"]["charge"]["share"] == 0.5
+
+
 def test_diagram_of_a_flow_and_of_a_run(app: Application, url: str) -> None:
     code, out, err = app.call("diagram", app.flow)
     assert (code, err) == (0, "")

@@ -1,6 +1,7 @@
 """docs/cli.md says what the parser says. ``python -m pytest`` shows the wanted text when they differ."""
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,17 @@ DOCUMENT = Path(__file__).resolve().parents[4] / "docs" / "cli.md"
 
 
 def commands() -> dict[str, argparse.ArgumentParser]:
-    (action,) = (a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction))
-    return dict(action.choices)
+    """By the words that call them; of a command with actions, the actions."""
+    return dict(below(build_parser()))
+
+
+def below(parser: argparse.ArgumentParser, *words: str) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    inner = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    if not inner:
+        yield " ".join(words), parser
+    for action in inner:
+        for name, command in action.choices.items():
+            yield from below(command, *words, name)
 
 
 def section(name: str, parser: argparse.ArgumentParser) -> str:
@@ -67,5 +77,5 @@ def test_document_has_no_other_command() -> None:
 
 @pytest.mark.parametrize("name", commands())
 def test_help_of_every_command_works(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([name, "--help"]) == 0
+    assert main([*name.split(), "--help"]) == 0
     assert f"usage: flowcraft {name}" in capsys.readouterr().out

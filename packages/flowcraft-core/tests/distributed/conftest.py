@@ -1,12 +1,14 @@
-"""The world as a fixture."""
+"""The world, and a place, as fixtures."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from .places import Place
 from .world import World
 
 MakeWorld = Callable[..., World]
@@ -25,3 +27,10 @@ async def make_world() -> AsyncIterator[MakeWorld]:
     yield make
     for world in made:
         await world.close()
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
+    """A backend with processes on it."""
+    async with Place(request.param, tmp_path).opened() as opened:
+        yield opened

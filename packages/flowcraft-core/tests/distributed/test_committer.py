@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -264,6 +265,19 @@ async def test_a_payload_too_large_fails_its_node(make_world: MakeWorld) -> None
     [failure] = view.failures
     [reason] = (await world.store.read_values(run, failure.errors)).values()
     assert b"PayloadTooLarge" in reason
+
+
+@pytest.mark.parametrize("ok", [True, False])
+async def test_what_a_node_said_goes_before_its_outcome(make_world: MakeWorld, ok: bool) -> None:
+    world = make_world(blueprints=[chain(2)])
+    committer, script, run = await opened(world, "chain")
+    script.answers = [PayloadTooLarge("no")]
+    event: Completed | Failed = replace(await done(world, "n0"), notes=(b'"said"', 1))
+    if not ok:
+        event = Failed(event.visit, ErrorInfo("E", "x"), notes=(b'"said"', 1))
+    assert isinstance(await world.finish(committer.submit(run, event)), Applied)
+    view = await world.finish(world.processes[0].adapter.run(run).view())
+    assert (view.nodes["n0"].state, view.logged) == ("completed" if ok else "failed", False)
 
 
 async def test_too_large_for_any_reason_raises_at_the_submitter(make_world: MakeWorld) -> None:

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from flowcraft.blueprint import ANY, Node, Retry
-from flowcraft.errors import InvalidRequest, Misconfigured
+from flowcraft.errors import InvalidRequest, Misconfigured, Unavailable
 from flowcraft.model import Job
 from flowcraft.visits import MAX_STEPS
 from flowcraft.worker import WorkerOptions
 
 from .conftest import MakeWorld
-from .world import blueprint, chain, fan
+from .world import SimClock, blueprint, chain, fan
 
 
 async def test_shutdown_lets_running_visits_finish(make_world: MakeWorld) -> None:
@@ -451,3 +451,55 @@ async def test_the_log_names_run_and_node(make_world: MakeWorld, caplog: pytest.
     await first.stop()
     record = next(r for r in caplog.records if r.name == "flowcraft.worker" and "cancelled" in r.getMessage())
     assert (record.__dict__["run_id"], record.__dict__["node_id"]) == (run.run_id, "n0")
+
+
+class OddClock:
+    """The clock of a machine that is not the store's: the date is wrong, and it was booted some other time."""
+
+    def __init__(self, clock: SimClock) -> None:
+        self._clock = clock
+        self.sleep = clock.sleep
+
+    def time(self) -> float:
+        return self._clock.time() + 5_000.0
+
+    def monotonic(self) -> float:
+        return self._clock.monotonic() - 900_000.0
+
+
+async def test_what_a_fresh_worker_tells_carries_the_time_of_the_store(make_world: MakeWorld) -> None:
+    """From the first hint on: before it has committed anything."""
+    world = make_world(blueprints=[chain(1)])
+    client = await world.process("client").open()
+    run = await world.finish(client.adapter.start_run(world.blueprints[0]))
+    worker = world.process("worker")
+    worker.runtime.clock = OddClock(world.clock)
+    began = world.clock.now
+    async with world.events.subscribe(run_id=run.run_id) as events:
+        await worker.start()
+        await world.finish(run.result())
+        told = [await world.finish(anext(events)) for _ in range(2)]
+    assert [event.type for event in told] == ["node:started", "node:completed"]
+    for event in told:
+        assert began <= event.at <= world.clock.now
+
+
+async def test_a_worker_waits_for_a_store_that_does_not_tell_the_time(
+    make_world: MakeWorld, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = make_world(blueprints=[chain(1)])
+    client = await world.process("client").open()
+    run = await world.finish(client.adapter.start_run(world.blueprints[0]))
+    clock, asked = world.store.clock, 0
+
+    async def failing() -> float:
+        nonlocal asked
+        asked += 1
+        if asked < 4:
+            raise Unavailable("no answer")
+        return await clock()
+
+    world.store.clock = failing  # type: ignore[method-assign] # this world's store fails
+    await world.process("worker").start()
+    assert (await world.finish(run.result())).status == "completed"
+    assert "the queue or the run store does not answer (attempt 1)" in caplog.text

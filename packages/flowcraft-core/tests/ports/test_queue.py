@@ -142,7 +142,7 @@ async def test_a_late_owner_cannot_move_the_message(backend: Backend, clock: Vir
         await clock.advance(VISIBILITY)
         third = await one(batches)
         await second.reject("late")
-        assert await backend.queue.dead_letters() == type(await backend.queue.dead_letters())()
+        assert (await backend.queue.dead_letters()).items == ()
         await third.ack()
 
 
@@ -221,7 +221,7 @@ async def test_an_undecodable_message_becomes_a_dead_letter(backend: Backend, bo
     await backend.queue.publish([job("good")])
     async with backend.queue.deliveries(["q"], prefetch=2) as batches:
         assert await names(batches, 1) == ["good"]
-    (letter,) = await backend.queue.dead_letters()
+    (letter,) = (await backend.queue.dead_letters()).items
     assert (letter.queue, letter.body) == ("q", body)
     assert "not a job message" in letter.reason
     assert await backend.queue.depth("q") == 0
@@ -232,7 +232,7 @@ async def test_only_undecodable_messages_do_not_stop_the_iterator(backend: Backe
         await backend.queue.publish_bytes("q", b"?")
     async with backend.queue.deliveries(["q"], prefetch=2) as batches:
         reader = asyncio.ensure_future(anext(batches))
-        while len(await backend.queue.dead_letters()) < 5:  # noqa: ASYNC110 -- nothing tells of dead letters
+        while len((await backend.queue.dead_letters()).items) < 5:  # noqa: ASYNC110 -- nothing tells of dead letters
             await asyncio.sleep(0)
         await backend.queue.publish([job("good")])
         (delivery,) = await reader
@@ -251,7 +251,7 @@ async def test_a_rejected_message_is_kept_with_its_reason(backend: Backend, cloc
         await (await one(batches)).reject("no such run")
     await clock.advance(1000)
     assert await backend.queue.depth("q") == 0
-    (letter,) = await backend.queue.dead_letters()
+    (letter,) = (await backend.queue.dead_letters()).items
     assert (letter.queue, letter.reason, Job.from_bytes(letter.body)) == ("q", "no such run", job("run"))
 
 

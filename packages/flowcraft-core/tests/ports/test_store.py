@@ -130,6 +130,21 @@ async def test_names_never_collide(backend: Backend) -> None:
     assert sorted(await all_ids(store)) == sorted(names)
 
 
+async def test_documents_of_every_kind_have_values(backend: Backend) -> None:
+    store, key, other = backend.store, ValueKey("output", ""), ValueKey("context", "k")
+    for kind in ("run", "dedup", "schedule"):
+        await store.create(new("same", f"{kind}-1", values={key: kind.encode(), other: b"x"}, kind=kind))
+    for kind in ("run", "dedup", "schedule"):
+        stored = existing(await store.load("same", want=[key, other], kind=kind))
+        assert stored.values == {key: kind.encode(), other: b"x"}
+        assert stored.fingerprint == f"f-{kind}-1"
+    await store.commit([change("same", "dedup-1", "dedup-2", values={key: b"new"}, deleted=[other], kind="dedup")])
+    assert existing(await store.load("same", want=[key, other], kind="dedup")).values == {key: b"new"}
+    assert len(existing(await store.load("same", want=[key, other])).values) == 2
+    await store.delete("same", "dedup-2", kind="dedup")
+    assert len(existing(await store.load("same", want=[key, other], kind="schedule")).values) == 2
+
+
 async def test_kinds_are_apart(backend: Backend) -> None:
     store = backend.store
     await store.create(new("same", "run-token", wake_at=1.0))

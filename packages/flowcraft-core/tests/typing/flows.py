@@ -7,7 +7,7 @@ an error.
 from collections.abc import Awaitable, Callable
 from typing import Any, assert_type
 
-from flowcraft import ALL, ClassNode, Flow, FlowRuntime, NodeContext, Result, Retry
+from flowcraft import ALL, ClassNode, Flow, FlowRuntime, NodeContext, Result, Retry, job
 
 
 class Bank:
@@ -232,6 +232,17 @@ async def runs(runtime: FlowRuntime) -> None:
     await runtime.run(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await runtime.run(flow, context=[1])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     runtime.run(flow)  # type: ignore[unused-coroutine]  # pyright: ignore[reportUnusedCoroutine]
+
+
+# A flow of one node keeps the node's dependencies, and its result the node's type.
+
+
+async def one_node(runtime: FlowRuntime) -> None:
+    assert_type(job(fetch), Flow[Bank])
+    assert_type(job(Pay, retries=3, timeout=5), Flow[Bank])
+    assert_type((await runtime.run(job(fetch), 7)).output(fetch), Order)
+    job(fetch, retry=3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    job(Order)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 
 # A result without an action, or with one of another type.

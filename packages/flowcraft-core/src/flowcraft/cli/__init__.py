@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, cast
 
+from flowcraft.cli.deadletters import deadletters_command
 from flowcraft.cli.documents import diagram_command, lint_command
 from flowcraft.cli.failures import OK, USAGE, report
 from flowcraft.cli.inspecting import inspect_command
@@ -24,6 +25,7 @@ from flowcraft.cli.looking import (
 )
 from flowcraft.cli.parser import build_parser
 from flowcraft.cli.running import run_command, start_command
+from flowcraft.cli.scheduling import schedule_command
 from flowcraft.cli.serving import worker_command
 
 __all__ = ["main"]
@@ -39,8 +41,10 @@ _COMMANDS: Mapping[str, Command] = {
     "reconcile": reconcile_command,
     "inspect": inspect_command,
     "migrate-run": migrate_run_command,
+    "deadletters": deadletters_command,
     "lint": lint_command,
     "diagram": diagram_command,
+    "schedule": schedule_command,
 }
 
 

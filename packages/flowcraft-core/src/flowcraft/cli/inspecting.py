@@ -14,15 +14,16 @@ from flowcraft.adapter import Adapter
 from flowcraft.blueprint import Blueprint
 from flowcraft.cli.board import Board, Style, clip, seconds
 from flowcraft.cli.failures import OK, one_line
-from flowcraft.cli.looking import moment, stored_blueprint
+from flowcraft.cli.looking import stored_blueprint
 from flowcraft.cli.payload import to_json
-from flowcraft.cli.results import view_data
+from flowcraft.cli.results import moment, view_data
 from flowcraft.cli.screen import style_of
 from flowcraft.cli.targets import store_of
 from flowcraft.cli.timeline import Stretch, draw_timeline, longest, shown, stretches
 from flowcraft.engine.view import RunView
 from flowcraft.errors import FlowcraftError
 from flowcraft.model import ErrorInfo, Event
+from flowcraft.notes import LogRecord, Progress
 from flowcraft.runs import RunHandle
 from flowcraft.sealing import ENCRYPTED
 
@@ -44,12 +45,15 @@ async def inspect_command(args: argparse.Namespace) -> int:
         if args.at is not None:
             return await _inspect_at(adapter, handle, args.at, as_json=args.json)
         told = await _read(adapter, handle)
+        logs, progress = (await handle.logs(), await handle.progress()) if args.logs else ((), {})
         if args.json:
-            print(to_json(told.to_dict()))
+            notes = {"logs": logs, "progress": progress} if args.logs else {}
+            print(to_json({**told.to_dict(), **notes}))
             return OK
         width = max(60, shutil.get_terminal_size().columns - 1)
         for line in _lines(told, everything=args.all, width=width, style=style_of(sys.stdout)):
             print(line.rstrip())
+        _print_notes(logs, progress)
         return OK
 
 
@@ -214,6 +218,19 @@ def _trace(error: ErrorInfo) -> list[str]:
     if len(lines) > _TRACE:
         lines = [f"  ({len(lines) - _TRACE} lines left out)", *lines[-_TRACE:]]
     return [f"    {line}" for line in lines]
+
+
+def _print_notes(logs: Sequence[LogRecord], progress: Mapping[str, Progress]) -> None:
+    if progress:
+        print()
+    for node, last in progress.items():
+        print(f"progress of {one_line(node)}: {last.share:.0%} {one_line(last.text)}".rstrip())
+    if logs:
+        print()
+    for record in logs:
+        tries = f", attempt {record.attempt}" if record.attempt > 1 else ""
+        where = f"{one_line(record.node_id)}" + (f" #{record.visit}" if record.visit > 1 else "") + tries
+        print(f"{moment(record.at)}  {record.level:<8}  {where}: {one_line(record.message)}")
 
 
 async def _inspect_at(adapter: Adapter, handle: RunHandle, seq: int, *, as_json: bool) -> int:

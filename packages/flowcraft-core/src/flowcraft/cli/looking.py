@@ -13,7 +13,7 @@ from flowcraft.blueprint import Blueprint
 from flowcraft.cli.board import Board, seconds
 from flowcraft.cli.failures import FAILED, OK, one_line
 from flowcraft.cli.payload import to_json
-from flowcraft.cli.results import print_result, view_data
+from flowcraft.cli.results import moment, print_result, print_table, view_data
 from flowcraft.cli.running import follow
 from flowcraft.cli.screen import Screen, style_of
 from flowcraft.cli.targets import adapter_of, load_target, store_of
@@ -24,7 +24,6 @@ __all__ = [
     "cancel_command",
     "list_command",
     "migrate_run_command",
-    "moment",
     "reconcile_command",
     "status_command",
     "stored_blueprint",
@@ -69,17 +68,10 @@ async def list_command(args: argparse.Namespace) -> int:
         for row in page.items:
             ids = one_line(row.run_id), row.status, one_line(row.blueprint_id)
             table.append((*ids, moment(row.created_at), f"{seconds(max(0.0, now - row.updated_at))} ago"))
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        for cells in table:
-            print("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip())
+        print_table(table)
         if page.after is not None:
             print(f"there are more: --after {page.after}", file=sys.stderr)
         return OK
-
-
-def moment(at: float) -> str:
-    """A point in time for people, in the local time zone."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
 async def cancel_command(args: argparse.Namespace) -> int:

@@ -39,7 +39,8 @@ def build_parser() -> Parser:
     version = importlib.metadata.version("flowcraft-core")
     parser.add_argument("--version", action="version", version=f"flowcraft-core {version}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", parser_class=Parser)
-    for add in (_run, _worker, _start, _status, _list, _cancel, _reconcile, _inspect, _migrate_run, _lint, _diagram):
+    looking = (_status, _list, _inspect, _lint, _diagram)
+    for add in (_run, _worker, _start, _cancel, _migrate_run, _reconcile, _deadletters, _schedule, *looking):
         add(commands)
     return parser
 
@@ -75,6 +76,10 @@ def _target(parser: Parser, nargs: str | None = None) -> None:
     )
 
 
+def _schedule_id(parser: Parser) -> None:
+    parser.add_argument("schedule", metavar="SCHEDULE", help="the id of the schedule")
+
+
 def _run_id(parser: Parser) -> None:
     parser.add_argument("run_id", metavar="RUN", help="the id of the run")
 
@@ -92,9 +97,13 @@ def _flow(parser: Parser) -> None:
     parser.add_argument("--flow", metavar="ID", help="which flow, if TARGET has several")
 
 
+def _input(parser: Parser) -> None:
+    parser.add_argument("--input", metavar="JSON", help="what the run gets: JSON, @file, or - for standard input")
+
+
 def _payload(parser: Parser) -> None:
     _flow(parser)
-    parser.add_argument("--input", metavar="JSON", help="what the run gets: JSON, @file, or - for standard input")
+    _input(parser)
     parser.add_argument(
         "--context", metavar="JSON", help="the run's context keys at the start: a JSON object, @file or -"
     )
@@ -162,6 +171,11 @@ def _start(commands: _Commands) -> None:
     parser = _add(
         commands, "start", "start a run for workers to execute and print its id", _target, _payload, _url, _json
     )
+    parser.add_argument("--dedup-key", metavar="KEY", help="if a run was started with this key before, find that one")
+    parser.add_argument(
+        "--dedup-window", metavar="SECONDS", type=_number(float, 0),
+        help="with --dedup-key: for so long after the first start (default: while its run exists)",
+    )  # fmt: skip
     parser.add_argument("--wait", action="store_true", help="watch it to its end and print its output")
     parser.add_argument(
         "--timeout", metavar="SECONDS", type=_number(float, 0), help="with --wait: give up waiting; the run goes on"
@@ -203,11 +217,23 @@ def _inspect(commands: _Commands) -> None:
         "--at", metavar="SEQ", type=_number(int, 1), help="its state as it was after event number SEQ, instead"
     )
     parser.add_argument("--all", action="store_true", help="every visit, retry and failure, however many there are")
+    parser.add_argument("--logs", action="store_true", help="and what its nodes logged, and how far they said to be")
 
 
 def _migrate_run(commands: _Commands) -> None:
     told = "move a run that goes on to another blueprint, where its nodes still match"
     _add(commands, "migrate-run", told, _run_id, _target, _flow, _url, _json)
+
+
+def _deadletters(commands: _Commands) -> None:
+    parser = _add(commands, "deadletters", "look after what was given up: messages, and visits that killed workers")
+    options = parser.add_argument
+    options("action", metavar="ACTION", choices=("list", "show", "replay", "delete"), help="what to do")
+    options("letter", metavar="ID", nargs="?", help="the id of a dead letter, as `list` tells it; not for `list`")
+    _app(parser)
+    _json(parser)
+    options("--limit", metavar="N", type=_number(int, 1, 1000), default=50, help="list at most so many (default 50)")
+    options("--after", metavar="CURSOR", help="list on after a page: its 'after' in --json")
 
 
 def _lint(commands: _Commands) -> None:
@@ -229,3 +255,41 @@ def _diagram(commands: _Commands) -> None:
     options("--fold", metavar="N", type=_number(int, 1), help="draw more than N nodes that are alike as one")
     options("--legend", action="store_true", help="add what shapes and colours mean")
     options("--output", metavar="FILE", help="write it there instead of printing it")
+
+
+def _schedule(commands: _Commands) -> None:
+    parser = _add(commands, "schedule", "start flows at times, by themselves")
+    actions = parser.add_subparsers(
+        dest="action", metavar="ACTION", title="actions", parser_class=Parser, required=True, help="what to do"
+    )
+    _schedule_create(actions)
+    listing = _add(actions, "list", "list schedules, newest first", _app, _json)
+    listing.add_argument(
+        "--limit", metavar="N", type=_number(int, 1, 1000), default=100, help="at most so many (default 100)"
+    )
+    listing.add_argument("--after", metavar="CURSOR", help="go on after a page: its 'after' in --json")
+    _add(actions, "show", "show a schedule and its next times", _schedule_id, _app, _json)
+    _add(actions, "pause", "stop a schedule until it is resumed", _schedule_id, _app, _json)
+    _add(actions, "resume", "let a paused schedule go on with its next time", _schedule_id, _app, _json)
+    _add(actions, "delete", "remove a schedule; its runs stay", _schedule_id, _app, _json)
+    _add(actions, "trigger", "start a run of a schedule now and print its id", _schedule_id, _app, _json)
+
+
+def _schedule_create(actions: _Commands) -> None:
+    parser = _add(
+        actions, "create", "make a schedule that the tickers of workers fire", _schedule_id, _target, _flow, _input
+    )
+    options = parser.add_argument
+    options(
+        "--cron", metavar="EXPRESSION", help="minute, hour, day of month, month, day of week; or @daily and the like"
+    )
+    options("--timezone", metavar="NAME", help="with --cron: whose clocks count, e.g. Europe/Berlin (default UTC)")
+    options("--every", metavar="SECONDS", type=_number(float, 1), help="an interval, instead of --cron")
+    options("--start", metavar="MOMENT", help="with --every: counted from, e.g. 2026-03-29T06:00:00Z (default: now)")
+    options(
+        "--catch-up", choices=("skip", "latest", "all"), default="skip",
+        help="of the times that came while no worker was there, fire none (default), the last one, or all (up to 100)",
+    )  # fmt: skip
+    options("--pin", action="store_true", help="always start this very version, not the one that workers have")
+    _url(parser)
+    _json(parser)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 
 from flowcraft.cli.failures import OK, report
 from flowcraft.cli.payload import to_json
@@ -12,7 +13,7 @@ from flowcraft.engine.view import RunView
 from flowcraft.errors import RunFailed
 from flowcraft.results import RunResult
 
-__all__ = ["print_result", "view_data"]
+__all__ = ["moment", "print_result", "print_table", "view_data"]
 
 
 def print_result(result: RunResult, *, as_json: bool) -> int:
@@ -66,3 +67,15 @@ def view_data(run_id: str, view: RunView) -> Mapping[str, object]:
             {"node": failure.node_id, "visit": failure.visit, "absolved": failure.absolved} for failure in view.failures
         ],
     }
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Rows of as many cells each, in columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for cells in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip())
+
+
+def moment(at: float) -> str:
+    """A time for people, in the zone of whoever asks."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))

@@ -100,8 +100,9 @@ async def start_command(args: argparse.Namespace) -> int:
     target = load_target(args.target, args.registry)
     blueprint = target.blueprint(args.flow)
     value, context = read_input(args.input), read_context(args.context)
+    dedup = {"dedup_key": args.dedup_key, "dedup_window": args.dedup_window}
     async with adapter_of(target, args.url) as adapter:
-        handle = await adapter.start_run(blueprint, value, run_id=args.run_id, context=context)
+        handle = await adapter.start_run(blueprint, value, run_id=args.run_id, context=context, **dedup)
         if not args.wait:
             print(to_json({"run_id": handle.run_id}) if args.json else handle.run_id)
             return OK

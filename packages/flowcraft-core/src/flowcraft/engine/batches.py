@@ -35,6 +35,8 @@ __all__ = [
     "stop_items",
 ]  # fmt: skip
 
+#: The states of the items of a batch that starts again.
+_AGAIN = bytes(state if state == COMPLETED else HELD for state in range(256))
 #: An item whose next attempt is further away than so many seconds leaves the window.
 AWAY = 60.0
 
@@ -45,34 +47,32 @@ def freeze(draft: Draft, scatter: int, items: tuple[int, tuple[Cell, ...]]) -> N
     name, visit = draft.graph.ids[scatter], draft.head.active[scatter].visit
     for number, cell in enumerate(chunks):
         draft.write(chunk_key(name, visit, number), cell)
-    draft.frozen[scatter] = count
+    draft.head.frozen[scatter] = (count, visit)
 
 
 def open_batch(draft: Draft, node: int, visit: int) -> None:
     """Begin a visit of an item node, with the items that its scatter has just frozen, or the same ones as before."""
     graph, head = draft.graph, draft.head
     plan, old = graph.batches[node], head.batches.get(node)
-    scatter = graph.index[plan.scatter]
-    count = draft.frozen.get(scatter)
-    source = head.outputs.get(scatter, head.visits.get(scatter, 1))
-    if count is None:
-        if old is None:
-            raise AssertionError(f"batch {plan.items!r} begins without items")
-        count, source = old.items, old.source
-    if old is not None:
-        _forget(draft, node, old, source)
+    count, source = head.frozen[graph.index[plan.scatter]]
     groups = -(-count // plan.size)
-    head.batches[node] = Batch(visit, source, count, plan.size, plan.window, bytearray(groups * (HELD,)))
+    states = bytearray(groups * (HELD,))
+    under = visit
+    if old is not None and old.source == source:  # a retry: what was made of these very items stays
+        under, states = old.under, old.states.translate(_AGAIN)
+    elif old is not None:
+        _forget(draft, node, old, source)
+    head.batches[node] = Batch(visit, under, source, count, plan.size, plan.window, bytearray(states))
     head.states[node] = SPREAD
     draft.note("batch:started", node, visit, items=count)
-    draft.spread.append(node)
+    go_on(draft, node)
 
 
 def _forget(draft: Draft, node: int, old: Batch, source: int) -> None:
     """Delete what an earlier visit worked on and made."""
     name = draft.graph.ids[node]
     for item in range(len(old.states)):
-        draft.erase(result_key(name, old.visit, item))
+        draft.erase(result_key(name, old.under, item))
     if old.source != source:
         for chunk in range(-(-old.items // CHUNK)):
             draft.erase(chunk_key(draft.graph.batches[node].scatter, old.source, chunk))
@@ -118,9 +118,9 @@ def item_completed(draft: Draft, slot: int, output: Cell, failed: int) -> None:
     """An item visit completed; ``failed`` of its items did not, which its output tells."""
     head, node = draft.head, node_of(slot)
     activation, batch = head.active[slot], head.batches[node]
-    draft.write(result_key(draft.graph.ids[node], batch.visit, item_of(slot)), output)
+    draft.write(result_key(draft.graph.ids[node], batch.under, item_of(slot)), output)
     draft.note("item:completed", slot, activation.visit, activation.attempt, **draft.take_measured())
-    _end(draft, slot, COMPLETED)
+    _end(draft, slot, FAILED if failed else COMPLETED)
     if failed:
         _count_failures(draft, slot, failed, ErrorInfo("ItemFailed", f"{failed} of its items failed"))
 
@@ -140,7 +140,7 @@ def item_failed(
             step_aside(draft, slot)
         return
     told: dict[str, object] = {"error": {"kind": error.kind, "message": error.text[:2000]}}
-    draft.write(result_key(draft.graph.ids[node], batch.visit, item_of(slot)), draft.encode(told))
+    draft.write(result_key(draft.graph.ids[node], batch.under, item_of(slot)), draft.encode(told))
     draft.note("item:failed", slot, activation.visit, attempts, error=str(error), **draft.take_measured())
     _end(draft, slot, FAILED)
     _count_failures(draft, slot, batch.members(item_of(slot)), error)

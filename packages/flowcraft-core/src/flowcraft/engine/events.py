@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from flowcraft.engine.draft import Cell
+from flowcraft.engine.notes import Notes
 from flowcraft.model import ErrorInfo
 
 __all__ = [
@@ -32,8 +33,8 @@ class Completed:
     """User code returned. ``writes`` are context keys; MISSING deletes one.
 
     ``items`` of a scatter: how many items there are, and the items in chunks of `slots.CHUNK`; ``failed`` of an item
-    visit: how many of its items failed. For the history: ``attempts`` is the number of the last attempt made (0: the
-    visit's), which ``took`` so many seconds.
+    visit: how many of its items failed; ``notes``: what it said while it ran. For the history: ``attempts`` is the
+    number of the last attempt made (0: the visit's), which ``took`` so many seconds.
     """
 
     visit: Visit
@@ -42,6 +43,7 @@ class Completed:
     writes: Mapping[str, Cell] | None = None
     items: tuple[int, tuple[Cell, ...]] | None = None
     failed: int = 0
+    notes: Notes | None = None
     attempts: int = 0
     took: float | None = None
 
@@ -57,6 +59,7 @@ class Failed:
     fatal: bool = False
     attempts: int = 0
     random: float = 0.5
+    notes: Notes | None = None
     took: float | None = None
 
 

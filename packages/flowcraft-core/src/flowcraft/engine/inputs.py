@@ -35,7 +35,7 @@ def input_plan(graph: Graph, head: Head, node: int) -> InputPlan:
     if node > NODE_MASK:
         return _item(graph, head, node)
     activation = head.active.get(node)
-    direct = graph.direct[node]
+    direct = graph.direct[node] if head.epoch == 1 else None  # what is known in advance is of first visits
     plan = _ordinary(graph, head, node) if direct is None else _single(direct)
     if activation is not None and 0 <= activation.runs == graph.compensation[node]:
         return _for_compensation(graph, head, node, activation.visit, plan)
@@ -83,14 +83,14 @@ def _item(graph: Graph, head: Head, slot: int) -> InputPlan:
 def _gathered(graph: Graph, head: Head, node: int) -> InputPlan:
     """The results of a batch, in the order of its items."""
     batch, name = head.batches[node], graph.ids[node]
-    keys = tuple(result_key(name, batch.visit, item) for item in range(len(batch.states)))
+    keys = tuple(result_key(name, batch.under, item) for item in range(len(batch.states)))
     failed = [state == FAILED for state in batch.states]
 
     def build(read: Read) -> object:
         made: list[object] = []
         for item, key in enumerate(keys):
             result = _or_none(read(key))
-            if failed[item]:
+            if failed[item] and not isinstance(result, list):
                 made += [result] * batch.members(item)
             elif batch.size == 1:
                 made.append(result)

@@ -134,7 +134,8 @@ def _touched(graph: Graph, head: Head) -> frozenset[int]:
         and not (state == OPEN and graph.namers[n] and graph.in_lo[n] == graph.in_hi[n])
         and not (state == SKIPPED and n in graph.undoes)
     }
-    for numbers in (head.visits, head.outputs, head.last, head.wins, head.fallbacks, head.batches, head.answered):
+    for numbers in (head.visits, head.outputs, head.last, head.wins, head.fallbacks, head.batches, head.answered,
+                    head.frozen, head.halted):  # fmt: skip
         found.update(numbers)
     found |= head.fired | {node_of(slot) for slot in head.active} | {node for node, _ in head.mailbox}
     for activation in head.active.values():

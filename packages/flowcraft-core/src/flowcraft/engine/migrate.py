@@ -42,11 +42,11 @@ __all__ = ["HEAD_FIELDS", "Migrated", "migrate"]
 #: Every field of a head and how it is moved: as it is, or by a function below. A test compares it with `Head`.
 HEAD_FIELDS: Final = {
     "as it is": {
-        "phase", "paused", "stopped", "depth", "parent", "epoch", "seq", "wake_at", "started_at", "cause", "tokens",
+        "phase", "paused", "depth", "parent", "epoch", "seq", "wake_at", "started_at", "cause", "tokens", "logged",
     },
     "by node": {
         "states", "active", "visits", "outputs", "last", "wins", "fallbacks", "ordinary", "fired", "failures",
-        "batches", "answered", "mailbox", "done", "undo", "goal",
+        "batches", "answered", "mailbox", "done", "undo", "goal", "halted", "late", "frozen",
     },
     "by edge": {"marks", "mark_visits", "entered"},
     "by scope": {"rounds"},
@@ -128,6 +128,7 @@ class _Move(Match):
             marks=marks,
             deadline=deadline,
             tokens=list(before.tokens),
+            logged=list(before.logged),
             active=self._active(),
             visits=self._by_node(before.visits),
             outputs=self._by_node(before.outputs),
@@ -143,12 +144,15 @@ class _Move(Match):
                 self.node(n): replace(batch, states=bytearray(batch.states), away=set(batch.away))
                 for n, batch in before.batches.items()
             },
-            answered={self.node(n): answer for n, answer in before.answered.items()},
+            answered={self.node(n): list(answers) for n, answers in before.answered.items()},
             mailbox={(self.node(n), visit): signal for (n, visit), signal in before.mailbox.items()},
             done=[pair for pair in self._visits(before.done) if new.compensation[pair[0]] >= 0],
             undo=list(self._visits(before.undo)),
             goal=tuple(self.node(n) for n in before.goal),
             entered=entered,
+            halted=self._by_node(before.halted),
+            late=[(self.node(n), visit, action) for n, visit, action in before.late],
+            frozen={self.node(n): made for n, made in before.frozen.items()},
         )
 
     def _by_node(self, numbers: Mapping[int, int]) -> dict[int, int]:

@@ -57,13 +57,15 @@ def result_key(node_id: str, visit: int, item: int) -> ValueKey:
 class Batch:
     """The item visits of one visit of a batch's item node; ``states`` has one byte for each.
 
-    ``source`` is the visit of the scatter that froze the items; ``items`` is their number, ``size`` how many of them an
-    item visit has; ``busy`` counts the visits inside the window, ``away`` are the active ones outside it (parked, or
-    waiting long for their next attempt); ``failures`` counts failed items, ``first`` is the first visit that failed
-    (-1: none); ``ending`` is 0, FAILING or LOST.
+    ``under`` is the visit under which results are stored, that of the first attempt at these items; ``source`` is the
+    visit of the scatter that froze the items, ``items`` their number, ``size`` how many of them an item visit has;
+    ``busy`` counts the visits inside the window, ``away`` are the active ones outside it (parked, or waiting long for
+    their next attempt); ``failures`` counts failed items, ``first`` is the first visit that failed (-1: none);
+    ``ending`` is 0, FAILING or LOST.
     """
 
     visit: int
+    under: int
     source: int
     items: int
     size: int
@@ -82,17 +84,17 @@ class Batch:
     def to_row(self) -> list[object]:
         """All but the states, for a JSON header."""
         return [
-            self.visit, self.source, self.items, self.size, self.window, len(self.states), self.busy,
+            self.visit, self.under, self.source, self.items, self.size, self.window, len(self.states), self.busy,
             self.failures, self.first, self.ending, sorted(self.away),
         ]  # fmt: skip
 
     @staticmethod
     def from_row(row: object, states: bytes) -> Batch:
         """The inverse of `to_row` with the compressed states."""
-        visit, source, items, size, window, count, busy, failures, first, ending, away = cast("list[int]", row)
+        visit, under, source, items, size, window, count, busy, failures, first, ending, away = cast("list[int]", row)
         inflate = zlib.decompressobj()
         data = inflate.decompress(states, max(count, 1))
         if len(data) != count or not inflate.eof:
             raise ValueError("a batch's states are cut or too many")
         members = set(cast("list[int]", away))
-        return Batch(visit, source, items, size, window, bytearray(data), busy, failures, first, ending, members)
+        return Batch(visit, under, source, items, size, window, bytearray(data), busy, failures, first, ending, members)

@@ -42,13 +42,17 @@ class FailureView:
 
 @dataclass(frozen=True, slots=True)
 class RunView:
-    """A run: its status, every node, its failures, and where the outputs of the nodes at its ends are."""
+    """A run: its status, every node, its failures, and where the outputs of the nodes at its ends are.
+
+    ``logged``: whether there is anything in the space ``log``.
+    """
 
     status: RunStatus
     cause: str
     nodes: Mapping[str, NodeView]
     failures: tuple[FailureView, ...]
     outputs: Mapping[str, ValueKey]
+    logged: bool = False
 
 
 class Lazy(Mapping[str, T]):
@@ -88,7 +92,7 @@ def run_view(graph: Graph, head: Head) -> RunView:
     )
     ends = [_node_view(graph, head, n) for n in graph.terminals]
     outputs = {end.id: end.output for end in ends if end.output is not None and end.state == "completed"}
-    return RunView(run_status(head), head.cause, nodes, failures, outputs)
+    return RunView(run_status(head), head.cause, nodes, failures, outputs, bool(head.logged))
 
 
 def _node_view(graph: Graph, head: Head, node: int) -> NodeView:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from typing import Final
 
 from flowcraft.errors import InvalidRequest
 
-__all__ = ["decode_due", "decode_list", "encode_cursor"]
+__all__ = ["decode_due", "decode_letters", "decode_list", "encode_cursor", "letter_number"]
+
+_DIGITS: Final = 18  # of a number that 64 bits hold
 
 
 def encode_cursor(at: float, last: str | int) -> str:
@@ -32,6 +35,20 @@ def decode_list(after: str | None) -> tuple[float, int]:
     if not isinstance(last, int):
         raise InvalidRequest(f"not a cursor of this listing: {after[:80]!r}")
     return at, last
+
+
+def decode_letters(after: str | None) -> int:
+    """The number of the dead letter after which `dead_letters` goes on."""
+    number = 0 if after is None else letter_number(after)
+    if number is None:
+        raise InvalidRequest(f"not a cursor of this listing: {after!r:.80}")
+    return number
+
+
+def letter_number(letter_id: str) -> int | None:
+    """The number of a dead letter with this id; None if no letter can have it."""
+    good = letter_id.isascii() and letter_id.isdecimal() and len(letter_id) <= _DIGITS
+    return int(letter_id) if good else None
 
 
 def _decode(after: str) -> tuple[float, object]:

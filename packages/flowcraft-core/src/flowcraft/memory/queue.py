@@ -7,24 +7,15 @@ import heapq
 import itertools
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from types import TracebackType
 
 from flowcraft.errors import SerializationError
 from flowcraft.memory.alarm import Alarm
-from flowcraft.model import Capabilities, Job
+from flowcraft.memory.dead import DeadBox
+from flowcraft.model import Capabilities, DeadLetter, Job, Page
 from flowcraft.ports import Clock
 
-__all__ = ["DeadLetter", "MemoryDelivery", "MemoryJobQueue"]
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """A message that was given up, with its body as it came."""
-
-    queue: str
-    reason: str
-    body: bytes
+__all__ = ["MemoryDelivery", "MemoryJobQueue"]
 
 
 class _Message:
@@ -62,7 +53,7 @@ class MemoryJobQueue:
         self._hidden_live = 0
         self._receivers: dict[str, set[_Reception]] = {}
         self._alarm = Alarm(clock, clock.monotonic, self._ring)
-        self._dead: list[DeadLetter] = []
+        self._dead = DeadBox(clock)
 
     async def setup(self) -> None:
         """Nothing to create."""
@@ -87,9 +78,17 @@ class MemoryJobQueue:
         self._promote()
         return self._depth.get(queue, 0)
 
-    async def dead_letters(self) -> Sequence[DeadLetter]:
-        """What was rejected or could not be decoded, oldest first."""
-        return tuple(self._dead)
+    async def dead_letters(self, *, limit: int = 100, after: str | None = None) -> Page[DeadLetter]:
+        """See the protocol. Oldest first, each once."""
+        return self._dead.page(limit, after)
+
+    async def dead_letter(self, letter_id: str) -> DeadLetter | None:
+        """See the protocol."""
+        return self._dead.get(letter_id)
+
+    async def discard(self, letter_id: str) -> bool:
+        """See the protocol."""
+        return self._dead.discard(letter_id)
 
     def deliveries(
         self, queues: Sequence[str], *, prefetch: int
@@ -135,7 +134,7 @@ class MemoryJobQueue:
         message = delivery.message
         if message.receipt == delivery.receipt and not message.gone:
             self._remove(message)
-            self._dead.append(DeadLetter(message.queue, reason, message.raw()))
+            self._dead.add(message.queue, reason, message.raw())
 
     def take(self, queues: Sequence[str], room: int, ended: Callable[[MemoryDelivery], None]) -> list[MemoryDelivery]:
         """Up to ``room`` deliveries, the most urgent of each queue first; the alarm is set for what stays hidden."""
@@ -159,7 +158,7 @@ class MemoryJobQueue:
             job = body if isinstance(body, Job) else Job.from_bytes(body)
         except SerializationError as error:
             message.gone = True
-            self._dead.append(DeadLetter(message.queue, str(error), message.raw()))
+            self._dead.add(message.queue, str(error), message.raw())
             return None
         message.receipt += 1
         delivery = MemoryDelivery(self, message, job, redelivered=message.seen, ended=ended)

@@ -10,9 +10,9 @@ from functools import partial
 
 from flowcraft.errors import AdapterError, SerializationError
 from flowcraft.memory.alarm import Alarm
-from flowcraft.memory.queue import DeadLetter
-from flowcraft.model import Capabilities, Job
-from flowcraft.sqlite import writing
+from flowcraft.memory.paging import decode_letters
+from flowcraft.model import Capabilities, DeadLetter, Job, Page
+from flowcraft.sqlite import dead, writing
 from flowcraft.sqlite.database import Database
 from flowcraft.sqlite.reception import Receiver, SqliteDelivery, Taken
 from flowcraft.sqlite.watch import Sight
@@ -33,7 +33,6 @@ _DEPTH = """SELECT (SELECT count(*) FROM jobs INDEXED BY jobs_ready WHERE ready 
 _MOVE = "UPDATE jobs SET ready = ?, visible_at = ? WHERE id = ? AND receipt = ? AND ready = 0"
 _HAND_BACK = """UPDATE jobs SET ready = 1, visible_at = ?, deliveries = deliveries - 1
     WHERE id = ? AND receipt = ? AND ready = 0"""
-_BURY = "INSERT INTO dead_jobs (queue, reason, body) SELECT queue, ?, body FROM jobs WHERE id = ? AND receipt = ?"
 
 
 class SqliteJobQueue:
@@ -83,9 +82,17 @@ class SqliteJobQueue:
         """Messages that can be received now, exactly."""
         return await self.database.read(partial(_depth, queue, self._now()))
 
-    async def dead_letters(self, *, limit: int = 1000) -> Sequence[DeadLetter]:
-        """What was rejected or could not be decoded, oldest first."""
-        return await self.database.read(partial(_dead_letters, limit))
+    async def dead_letters(self, *, limit: int = 100, after: str | None = None) -> Page[DeadLetter]:
+        """See the protocol. Oldest first, each once."""
+        return await self.database.read(partial(dead.page, limit, decode_letters(after)))
+
+    async def dead_letter(self, letter_id: str) -> DeadLetter | None:
+        """See the protocol."""
+        return await self.database.read(partial(dead.read, letter_id))
+
+    async def discard(self, letter_id: str) -> bool:
+        """See the protocol."""
+        return await self.database.write(partial(dead.discard, letter_id), durable=True)
 
     def deliveries(
         self, queues: Sequence[str], *, prefetch: int
@@ -134,7 +141,7 @@ class SqliteJobQueue:
 
     async def bury(self, delivery: SqliteDelivery, reason: str) -> None:
         """See `Home`."""
-        await self.database.write(partial(_bury, reason, delivery.number, delivery.receipt))
+        await self.database.write(partial(dead.bury, reason, self._now(), delivery.number, delivery.receipt))
 
     def open(self, receiver: Receiver) -> None:
         """See `Home`."""
@@ -190,14 +197,14 @@ def _take(
     taken: list[tuple[int, int, bool, Job]] = []
     for queue in queues:
         # Again only if undecodable messages, which are gone then, left room for more.
-        while len(taken) < room and (rows := _take_from(queue, room - len(taken), until, connection)) is not None:
+        while len(taken) < room and (rows := _take_from(queue, room - len(taken), now, until, connection)) is not None:
             taken += rows
     due = connection.execute(_NEXT).fetchone()
     return taken, None if due is None else due[0]
 
 
 def _take_from(
-    queue: str, room: int, until: float, connection: sqlite3.Connection
+    queue: str, room: int, now: float, until: float, connection: sqlite3.Connection
 ) -> list[tuple[int, int, bool, Job]] | None:
     """The next messages of one queue; None if none is left."""
     found = connection.execute(_RECEIVE, (queue, room)).fetchall()
@@ -206,7 +213,7 @@ def _take_from(
         try:
             rows.append((number, receipt + 1, deliveries > 0, Job.from_bytes(body)))
         except SerializationError as error:
-            _bury(str(error), number, receipt, connection)
+            dead.bury(str(error), now, number, receipt, connection)
     connection.executemany(_HOLD, [(until, row[0]) for row in rows])
     return rows if found else None
 
@@ -225,16 +232,6 @@ def _hand_back(rows: Sequence[tuple[float, int, int]], connection: sqlite3.Conne
     connection.executemany(_HAND_BACK, rows)
 
 
-def _bury(reason: str, number: int, receipt: int, connection: sqlite3.Connection) -> None:
-    connection.execute(_BURY, (reason, number, receipt))
-    connection.execute(writing.ACK, (number, receipt))
-
-
 def _depth(queue: str, now: float, connection: sqlite3.Connection) -> int:
     total: int = connection.execute(_DEPTH, (queue, now, queue)).fetchone()[0]
     return total
-
-
-def _dead_letters(limit: int, connection: sqlite3.Connection) -> list[DeadLetter]:
-    rows = connection.execute("SELECT queue, reason, body FROM dead_jobs WHERE id > 0 ORDER BY id LIMIT ?", (limit,))
-    return [DeadLetter(*row) for row in rows]

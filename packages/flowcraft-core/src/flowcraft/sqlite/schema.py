@@ -6,6 +6,7 @@ different ones can never collide.
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 import time
 from collections.abc import Callable
@@ -20,11 +21,11 @@ __all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "connect", "patiently", "prepare"
 #: Marks a file as ours, https://www.sqlite.org/pragma.html#pragma_application_id ("Flow" in ASCII).
 APPLICATION_ID = 0x466C6F77
 #: Kept in ``user_version``; raised with every change of the tables.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _OLDEST = (3, 35, 0)  # RETURNING
 _SMALLEST = 512  # bytes: one page of the smallest size
 
-_TABLES = (
+_FIRST = (
     """CREATE TABLE documents (
         doc INTEGER PRIMARY KEY, kind TEXT NOT NULL, id TEXT NOT NULL, token TEXT NOT NULL, status TEXT NOT NULL,
         wake_at REAL, updated_at REAL NOT NULL, created_at REAL NOT NULL, fingerprint TEXT NOT NULL,
@@ -66,6 +67,16 @@ _TABLES = (
         body TEXT NOT NULL)""",
     "CREATE TABLE listeners (listener TEXT NOT NULL PRIMARY KEY, expires REAL NOT NULL) WITHOUT ROWID",
 )
+# AUTOINCREMENT: the id of a letter that was removed never names another one.
+_DEAD_LETTERS = (
+    """CREATE TABLE dead_letters (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, queue TEXT NOT NULL, reason TEXT NOT NULL, body BLOB NOT NULL,
+        at REAL)""",
+    "INSERT INTO dead_letters (queue, reason, body) SELECT queue, reason, body FROM dead_jobs ORDER BY id",
+    "DROP TABLE dead_jobs",
+)
+#: What leads from each version to the next, from an empty file on.
+_STEPS = (_FIRST, _DEAD_LETTERS)
 
 
 def connect(path: str, *, busy_timeout: float) -> sqlite3.Connection:
@@ -130,8 +141,9 @@ def prepare(connection: sqlite3.Connection, path: str) -> None:
 def _migrate(connection: sqlite3.Connection, path: str) -> None:
     # Taking the write lock even if there is nothing to do finds out now, not later, that the file cannot be written.
     connection.execute("BEGIN IMMEDIATE")
-    if _check(connection, path) < SCHEMA_VERSION:
-        for statement in _TABLES:
+    found = _check(connection, path)
+    if found < SCHEMA_VERSION:
+        for statement in itertools.chain.from_iterable(_STEPS[found:]):
             connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

@@ -1,0 +1,42 @@
+"""A run in process that waits and is told to go on."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from flowcraft import Blueprint, Edge, FlowRuntime, Node, NodeContext
+from flowcraft.engine.events import Signal
+from flowcraft.local import LocalRun, Surroundings
+
+from .ports.virtual_clock import VirtualClock
+
+Ctx = NodeContext[Any, Any]
+
+
+async def test_a_run_that_goes_on_ends_at_its_deadline() -> None:
+    """While it waited there was no task of it, not even one that watches the clock."""
+    clock = VirtualClock()
+
+    async def slow(ctx: Ctx) -> None:
+        await clock.sleep(1000.0)
+
+    blueprint = Blueprint("b", (Node("w", "wait"), Node("slow", "slow")), (Edge("w", "slow"),), timeout=60.0)
+    runtime = FlowRuntime(registry={"slow": slow}, clock=clock)
+    graph = runtime.resolve(blueprint)
+    async with runtime.open_executor(runtime.snapshot) as executor:
+        around = Surroundings(executor, clock, 10, runtime.snapshot, runtime.resolve, runtime.names_of)
+        run = LocalRun(graph, "r", around)
+        before = asyncio.all_tasks()
+        await run.run(None, {})
+        assert run.result().status == "awaiting"
+        assert asyncio.all_tasks() == before
+        assert run.tell(Signal(graph.index["w"], "go", None, "s1"))
+        going = asyncio.create_task(run.go_on())
+        await clock.advance(59.0)
+        assert not going.done()
+        await clock.advance(2.0)
+        await asyncio.wait_for(going, 5)
+        assert run.result().status == "failed"
+        assert run.result().outputs == {"w": "go"}
+        assert asyncio.all_tasks() == before
