@@ -24,6 +24,7 @@ LEVELS = (
     {
         "_packing",
         "_tags",
+        "blueprint_expressions",
         "clock",
         "codec",
         "codecs",
@@ -78,7 +79,7 @@ MAX_LINES = 350
 THIRD_PARTY_ALLOWED = {"conformance"}  # a suite for pytest
 EXTRAS = {("codecs", "cryptography")}  # what an extra installs, imported only in a function: by whoever asks for it
 # No clock, randomness, input, output.
-PURE = {"engine", "graph", "scopes", "expressions", "codec", "_packing", "_tags", "cron"}
+PURE = {"blueprint_expressions", "engine", "graph", "scopes", "expressions", "codec", "_packing", "_tags", "cron"}
 IMPURE_MODULES = {"asyncio", "os", "random", "secrets", "select", "socket", "subprocess", "threading", "time", "uuid"}
 PURE_NAMES = {("uuid", "UUID")}  # the type is a value like any other; making one is not
 IMPURE_CALLS = {"input", "open", "print"}

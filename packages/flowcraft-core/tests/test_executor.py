@@ -321,6 +321,14 @@ async def test_plain_functions_run_in_threads_side_by_side() -> None:
     assert result.raise_for_failure().outputs == dict.fromkeys("abc", False)
 
 
+async def test_the_output_of_an_async_generator_is_the_list_of_what_it_yields() -> None:
+    async def stream(ctx: Ctx) -> Any:
+        for number in range(3):
+            yield number + ctx.input
+
+    assert (await Bench(stream).run(10)).output == b"[10,11,12]"
+
+
 async def test_the_loop_goes_on_while_a_thread_works() -> None:
     gate = threading.Event()
 

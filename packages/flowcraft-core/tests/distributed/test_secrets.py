@@ -356,7 +356,7 @@ async def test_the_search_finds_what_is_not_hidden(tmp_path: Path, everything_lo
     look_at_logs(made.found, everything_logged)
     found = made.found
     missed = SPOTS - found.of("files")
-    assert missed == {"recover"}, "that one is only logged"
+    assert missed == set()
     assert found.of("logs") == {"recover", "retry-inline"}, "by a traceback, with what it was raised from"
     told = {"error", "exit", "path", "retry-inline", "retry-later", "fallback", "progress", "reason", "action"}
     assert told <= found.of("events")
