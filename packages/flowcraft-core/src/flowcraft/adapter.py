@@ -21,6 +21,7 @@ from flowcraft.folding import Rules
 from flowcraft.leases import StoreLeases
 from flowcraft.limit import Limit
 from flowcraft.limits import Limits
+from flowcraft.migration import Migration
 from flowcraft.model import Page, RunStatus, RunSummary
 from flowcraft.ports import CoordinationStore, EventBus, JobQueue, RunStore
 from flowcraft.reconciler import Reconciler
@@ -150,11 +151,12 @@ class Adapter:
 
     def _build_committer(self) -> Committer:
         runtime, options = self.runtime, self.options
+        graphs = Graphs(runtime, self.store)
         self._committer = committer = Committer(
             self.store,
             self.queue,
             self.coordination,
-            graphs=Graphs(runtime, self.store),
+            graphs=graphs,
             codec=runtime.codec,
             clock=runtime.clock,
             time=StoreTime(self.store, runtime.clock),
@@ -168,7 +170,7 @@ class Adapter:
             ),
             events=self.events,
         )
-        access = RunAccess(committer, self.store, self.events, runtime.codec, runtime.clock, runtime.names_of)
+        access = RunAccess(committer, self.store, self.events, runtime.codec, runtime.clock, graphs, runtime.names_of)
         self._client = Client(runtime, access, store=self.store, queue=self.queue, events=self.events)
         self._children = Children(self._client, committer)
         return committer
@@ -289,6 +291,25 @@ class Adapter:
     async def cancel(self, run_id: str, reason: str = "") -> bool:
         """Cancel a run; see `RunHandle.cancel`."""
         return await self.run(run_id).cancel(reason)
+
+    async def migrate_run(self, run_id: str, to: Definition | Blueprint | str) -> bool:
+        """Move a run that goes on to another blueprint; False if it is on that one already.
+
+        What has happened stays: nodes that are settled or active keep their states and values, so the new blueprint
+        must have them. A node that is READY keeps its message, and an outcome of it counts whichever version made it.
+        Nodes that are pending may be added, changed and left out. Marks stay with edges of the same source, target and
+        action; an edge that is new and whose source has completed is LIVE if it has no condition and no action.
+
+        Raises:
+            MigrationRefused: the run has ended or is ending, or the new blueprint lacks or contradicts what has
+            happened: the error names the nodes. RunNotFound: there is no such run. DefinitionError: see `start_run`.
+        """
+        committer = self._ready()[0]
+        migration = Migration(
+            self.runtime, committer, store=self.store, queue=self.queue, coordination=self.coordination,
+            events=self.events,
+        )  # fmt: skip
+        return await migration.run(run_id, to)
 
     async def list(
         self,

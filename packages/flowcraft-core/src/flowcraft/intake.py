@@ -130,8 +130,8 @@ class Intake:
         if state is not None and standing == READY:
             self._execute(delivery, state)
         elif state is not None and standing == DRAINING:
-            node = slot_of(state.graph, job.node, job.item)
-            self._occupy(delivery, lambda slot, runner: runner.drop(slot, node))
+            graph = state.graph
+            self._occupy(delivery, lambda slot, runner: runner.drop(slot, graph))
         else:
             self._claims.forget([job.claim_key])
             await self._ack(delivery)

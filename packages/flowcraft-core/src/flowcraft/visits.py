@@ -17,6 +17,7 @@ from flowcraft.engine.transition import Dropped, EngineEvent, Failed, Parked, Vi
 from flowcraft.errors import AdapterError, ConditionError, Misconfigured, SerializationError
 from flowcraft.executor import Executor, VisitRequest
 from flowcraft.folding import Applied, Keeper, Kept, Result
+from flowcraft.graph import Graph
 from flowcraft.limits import Permit
 from flowcraft.model import ErrorInfo, Event, Job, ValueKey
 from flowcraft.nodes import ReadContext
@@ -82,11 +83,11 @@ class VisitRunner:
         while again is not None:
             again = await self._step(slot, again)
 
-    async def drop(self, slot: Slot, node: int) -> None:
+    async def drop(self, slot: Slot, graph: Graph) -> None:
         """A delivery of a draining visit: nobody works on it, so it is over."""
         job = slot.job
-        event = Dropped(Visit(node, job.nonce, job.visit, job.attempt))
-        await self._commit(slot, job, event, slot.delivery, None)
+        visit = Visit(slot_of(graph, job.node, job.item), job.nonce, job.visit, job.attempt)
+        await self._commit(slot, job, Dropped(visit), graph, slot.delivery)
 
     async def _step(self, slot: Slot, work: Work) -> Work | None:
         try:
@@ -111,10 +112,10 @@ class VisitRunner:
         if slot.permit is not None:
             goes_on = slot.cause is None and slot.steps < MAX_STEPS and age < self._claims.ttl
             if goes_on and self._turns.awaited(slot.permit):
-                return await self._hand_over(slot, work.job, event, slot.permit)
+                return await self._hand_over(slot, work.job, event, slot.permit, work.graph)
             await self.leave(slot)
         sticky = slot.steps < MAX_STEPS and age < STICKY_SECONDS
-        result = await self._commit(slot, work.job, event, slot.delivery, self._keeper if sticky else None)
+        result = await self._commit(slot, work.job, event, work.graph, slot.delivery, self._keeper if sticky else None)
         return self._go_on(slot, result.kept) if isinstance(result, Applied) else None
 
     def _go_on(self, slot: Slot, kept: Kept | None) -> Work | None:
@@ -124,9 +125,9 @@ class VisitRunner:
         self._moved(slot, old)
         return Work.kept(kept)
 
-    async def _hand_over(self, slot: Slot, job: Job, event: EngineEvent, permit: Permit) -> Work | None:
+    async def _hand_over(self, slot: Slot, job: Job, event: EngineEvent, permit: Permit, graph: Graph) -> Work | None:
         """Commit, and go on with a visit that waits for this one's permit; the delivery stays in hand for it."""
-        if await self._commit(slot, job, event, None, None) is None:
+        if await self._commit(slot, job, event, graph, None) is None:
             return None
         kept = await self._turns.hand_over(permit)
         if kept is None and slot.delivery is not None:
@@ -174,7 +175,7 @@ class VisitRunner:
             request = VisitRequest(
                 job.run_id, definition, job.visit, job.attempt, given, self._reader(job.run_id),
                 self._hinter(work) if self._tell is not None else None,
-                -1 if job.item < 0 else job.item * work.size, work.size,
+                -1 if job.item < 0 else job.item * work.size, work.size, timed=True,
             )  # fmt: skip
             if request.hint is not None:
                 request.hint("node:started", {})
@@ -216,11 +217,13 @@ class VisitRunner:
         return hint
 
     async def _commit(
-        self, slot: Slot, job: Job, event: EngineEvent, delivery: Delivery | None, keeper: Keeper | None
-    ) -> Result | None:
+        self, slot: Slot, job: Job, event: EngineEvent, graph: Graph, delivery: Delivery | None,
+        keeper: Keeper | None = None,
+    ) -> Result | None:  # fmt: skip
         """Submit an outcome; what cannot be committed is handed back (None)."""
+        submit = self._committer.submit
         try:
-            result = await self._committer.submit(job.run_id, event, delivery=delivery, keeper=keeper)
+            result = await submit(job.run_id, event, delivery=delivery, keeper=keeper, graph=graph)
         except AdapterError as error:
             _LOG.warning("an outcome is not committed, its visit is handed back: %s", error, extra=_extra(job))
             await self.hand_back(slot, job, delay=1.0)
@@ -242,7 +245,7 @@ class VisitRunner:
             if slot.delivery is not None:  # the visit is its new owner's, whose safety is the ticker
                 await end_delivery(slot.delivery.ack())
         else:
-            await self._commit(slot, work.job, Dropped(work.visit), slot.delivery, None)
+            await self._commit(slot, work.job, Dropped(work.visit), work.graph, slot.delivery)
 
     async def hand_back(self, slot: Slot, job: Job, *, delay: float, forgive: bool = True) -> None:
         """Let another worker have a visit. The lease goes first: whoever gets the message must be able to take it."""

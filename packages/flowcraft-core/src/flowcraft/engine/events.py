@@ -34,7 +34,8 @@ class Completed:
     """User code returned. ``writes`` are context keys; MISSING deletes one.
 
     ``items`` of a scatter: how many items there are, and the items in chunks of `slots.CHUNK`; ``failed`` of an item
-    visit: how many of its items failed; ``notes``: what it said while it ran.
+    visit: how many of its items failed; ``notes``: what it said while it ran. For the history: ``attempts`` is the
+    number of the last attempt made (0: the visit's), which ``took`` so many seconds.
     """
 
     visit: Visit
@@ -44,11 +45,14 @@ class Completed:
     items: tuple[int, tuple[Cell, ...]] | None = None
     failed: int = 0
     notes: Notes | None = None
+    attempts: int = 0
+    took: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """User code failed; ``attempts`` is the number of the last attempt made, ``random`` spreads the retry's delay."""
+    """User code failed; ``attempts`` is the number of the last attempt made, which ``took`` so many seconds;
+    ``random`` spreads the retry's delay."""
 
     visit: Visit
     error: ErrorInfo
@@ -57,6 +61,7 @@ class Failed:
     attempts: int = 0
     random: float = 0.5
     notes: Notes | None = None
+    took: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

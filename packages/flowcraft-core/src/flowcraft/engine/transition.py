@@ -142,6 +142,14 @@ def _apply_other(draft: Draft, event: Cancel | Tick | Signal | Resent | Unparked
     return applied
 
 
+def _measured(event: Completed | Failed) -> dict[str, object]:
+    """What the history tells about the execution: how long it took, and of how many attempts it is the last."""
+    told: dict[str, object] = {} if event.took is None else {"took": event.took}
+    if event.attempts > event.visit.attempt:
+        told["attempts"] = event.attempts
+    return told
+
+
 def _current(head: Head, visit: Visit) -> bool:
     activation = head.active.get(visit.node)
     return (
@@ -181,6 +189,8 @@ def _write_context(draft: Draft, writes: Mapping[str, Cell] | None) -> None:
 def _apply_outcome(draft: Draft, event: Completed | Failed | Dropped | Parked | ChildStarted) -> bool:
     """What came of an activation that is known to be current."""
     slot = event.visit.node
+    if isinstance(event, Completed | Failed):
+        draft.measured = _measured(event)
     if isinstance(event, Completed | Failed) and event.notes is not None:
         keep_notes(draft, event.notes)
     if isinstance(event, Completed):
