@@ -23,6 +23,7 @@ from flowcraft.model import ErrorInfo, Event, Job, ValueKey
 from flowcraft.nodes import ReadContext
 from flowcraft.outcome import outcome_event, storable_text
 from flowcraft.ports import Clock, Delivery, JobQueue, RunStore
+from flowcraft.runstate import slot_of
 from flowcraft.sealing import seal_data, traceback_of
 from flowcraft.turns import Pause, Turns
 from flowcraft.work import Cause, Slot, Work, end_delivery
