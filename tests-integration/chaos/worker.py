@@ -11,7 +11,8 @@ from flowcraft import FlowRuntime
 from flowcraft.engine import transition
 from flowcraft.engine.draft import Draft
 from flowcraft.engine.transition import EngineEvent, Resent
-from flowcraft.visits import Slot, VisitRunner, Work
+from flowcraft.visits import VisitRunner
+from flowcraft.work import Slot, Work
 
 from .backends import open_adapter
 from .nodes import ACTIVATION, Journal, functions

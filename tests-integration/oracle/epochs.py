@@ -100,7 +100,7 @@ class Epochs(Rules):
                 not scope.nodes.isdisjoint(reset) for scope in (self.facts.scopes[k] for k in self.facts.leaves[i])
             )
             others = live and not self.choosers.get(i, {}).keys() <= set(reset)
-            if (left and not live) or (edge.source in {*reset, *called} and not others):
+            if (left and not live) or edge.source in reset or (edge.source in called and not others):
                 found.add(i)
         return found
 
@@ -126,7 +126,8 @@ class Epochs(Rules):
         for i in self._unmarked_by(reset):
             self.marks.pop(i, None)
         for i, of in self.choosers.items():
-            self.choosers[i] = {owner: value for owner, value in of.items() if owner not in reset}
+            mine = self.facts.edges[i].source in reset
+            self.choosers[i] = {owner: value for owner, value in of.items() if owner not in reset and not mine}
             if i in self.marks and self.choosers[i]:
                 self.marks[i] = Mark("live", next(iter(self.choosers[i].values())))
         for n in reset:
@@ -146,6 +147,7 @@ class Epochs(Rules):
         self.begun.discard(n)
         for of in self.helps.values():
             of.pop(n, None)
+        self.helps[n] = {}  # what it did for others is undecided again, too
         self.state[n] = "none" if n in self.facts.only_called else "pending"
         for group in (self.lost, self.fired, self.fired_once, self.limited):
             group.discard(n)

@@ -20,10 +20,11 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / PACKAGE
 
 # A new module, or package of modules, gets its name in one of these lines. `flowcraft/__init__.py` is above them all.
 LEVELS = (
-    {"errors", "checks", "blueprint", "blueprint_json", "model"},
+    {"errors", "checks", "limit", "blueprint", "blueprint_json", "model"},
     {
         "_packing",
         "_tags",
+        "blueprint_expressions",
         "clock",
         "codec",
         "codecs",
@@ -40,7 +41,19 @@ LEVELS = (
         "values",
     },
     {"engine"},
-    {"batchruns", "calls", "executor", "middleware", "nodes", "notes", "outcome", "registry", "results", "subflows"},
+    {
+        "batchruns",
+        "calls",
+        "executor",
+        "limits",
+        "middleware",
+        "nodes",
+        "notes",
+        "outcome",
+        "registry",
+        "results",
+        "subflows",
+    },
     {
         "adapter",
         "children",
@@ -52,9 +65,11 @@ LEVELS = (
         "firing",
         "deadletters",
         "folding",
+        "history",
         "intake",
         "leases",
         "mailbox",
+        "migration",
         "reconciler",
         "runs",
         "runstate",
@@ -62,12 +77,16 @@ LEVELS = (
         "settling",
         "starting",
         "ticker",
+        "turns",
         "visits",
+        "waiting",
+        "hosting",
+        "work",
         "worker",
         "writing",
     },
-    {"runtime", "local", "localchildren", "locallanes", "localtasks", "memory", "sqlite", "stepping"},
-    {"flow", "steps", "shapes", "analysis", "uigraph", "lint", "diagrams", "cli", "testing", "conformance"},
+    {"runtime", "gate", "local", "localchildren", "locallanes", "localtasks", "memory", "sqlite", "stepping"},
+    {"flow", "single", "steps", "shapes", "analysis", "uigraph", "lint", "diagrams", "cli", "testing", "conformance"},
 )
 LEVEL_OF = {name: level for level, names in enumerate(LEVELS) for name in names}
 TOP = len(LEVELS)  # flowcraft itself, and flowcraft.__main__
@@ -76,7 +95,7 @@ MAX_LINES = 350
 THIRD_PARTY_ALLOWED = {"conformance"}  # a suite for pytest
 EXTRAS = {("codecs", "cryptography")}  # what an extra installs, imported only in a function: by whoever asks for it
 # No clock, randomness, input, output.
-PURE = {"engine", "graph", "scopes", "expressions", "codec", "_packing", "_tags", "cron"}
+PURE = {"blueprint_expressions", "engine", "graph", "scopes", "expressions", "codec", "_packing", "_tags", "cron"}
 IMPURE_MODULES = {"asyncio", "os", "random", "secrets", "select", "socket", "subprocess", "threading", "time", "uuid"}
 PURE_NAMES = {("uuid", "UUID")}  # the type is a value like any other; making one is not
 IMPURE_CALLS = {"input", "open", "print"}

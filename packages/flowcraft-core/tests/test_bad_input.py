@@ -566,10 +566,6 @@ class Needy:
 async def no_parameter() -> None: ...
 async def two_parameters(a: Ctx, b: int) -> None: ...
 async def keyword_parameter(a: Ctx, *, b: int) -> None: ...
-async def stream(ctx: Ctx) -> Any:
-    yield 1
-
-
 def plain_stream(ctx: Ctx) -> Any:
     yield 1
 
@@ -583,7 +579,6 @@ def plain_stream(ctx: Ctx) -> Any:
         (no_parameter, "the function of 'f' must take one argument: its context"),
         (two_parameters, "the function of 'f' must take one argument: its context"),
         (keyword_parameter, "the function of 'f' must take one argument: its context"),
-        (stream, "the function of 'f' is a generator"),
         (plain_stream, "the function of 'f' is a generator"),
     ],
 )

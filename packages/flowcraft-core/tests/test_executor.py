@@ -57,6 +57,28 @@ async def test_a_completed_outcome_is_ready_to_be_stored() -> None:
     assert outcome.writes == {"key": b'{"$fc:tuple":[1]}', "gone": MISSING}
 
 
+async def test_how_long_the_last_attempt_took() -> None:
+    async def work(ctx: Ctx) -> str:
+        await bench.clock.sleep(1.0 if ctx.attempt == 1 else 0.25)
+        if ctx.attempt == 1:
+            raise ValueError("not yet")
+        return "done"
+
+    async def outcome_of(made: Bench, *, attempt: int = 1, timed: bool = True) -> ExecutionOutcome:
+        request = VisitRequest("r", made.node, 1, attempt, None, nothing, timed=timed)
+        task = asyncio.create_task(made.executor.run(request))
+        await made.clock.advance(10)
+        return await task
+
+    bench = Bench(work, retry=Retry(attempts=2, delay=0.5, jitter=0.0))
+    outcome = await outcome_of(bench)
+    assert (outcome.ok, outcome.attempts, outcome.took) == (True, 2, 0.25)
+    bench = Bench(work)
+    outcome = await outcome_of(bench)
+    assert (outcome.ok, outcome.took) == (False, 1.0)
+    assert (await outcome_of(bench, attempt=2, timed=False)).took is None, "nobody asked"
+
+
 async def test_a_failed_outcome_tells_why() -> None:
     async def work(ctx: Ctx) -> None:
         raise LookupError("gone") from KeyError("cause")
@@ -297,6 +319,14 @@ async def test_plain_functions_run_in_threads_side_by_side() -> None:
     nodes = tuple(Node(name, "meet") for name in "abc")
     result = await FlowRuntime(registry={"meet": meet}).run(Blueprint("b", nodes))
     assert result.raise_for_failure().outputs == dict.fromkeys("abc", False)
+
+
+async def test_the_output_of_an_async_generator_is_the_list_of_what_it_yields() -> None:
+    async def stream(ctx: Ctx) -> Any:
+        for number in range(3):
+            yield number + ctx.input
+
+    assert (await Bench(stream).run(10)).output == b"[10,11,12]"
 
 
 async def test_the_loop_goes_on_while_a_thread_works() -> None:

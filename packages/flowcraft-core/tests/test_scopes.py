@@ -57,7 +57,9 @@ def test_no_cycle_no_scope() -> None:
         ("sa fa", {"fallbacks": "af"}, {"a": "af"}),
         ("sa fx", {"fallbacks": "af"}, {}),
         # 2: the header
-        ("sa ab ba", {"controllers": "b"}, {"b": "ab"}),
+        ("sb ab ba", {"controllers": "b"}, {"b": "ab"}),
+        ("sa ab ba", {"controllers": "b"}, {"a": "ab"}),
+        ("ab ba", {"controllers": "b"}, {"b": "ab"}),
         ("sa tb ab ba", {"entries": "b"}, {"b": "ab"}),
         ("sa tb ab ba", {"entries": "ba"}, {"b": "ab"}),
         ("sb ab ba", {}, {"b": "ab"}),

@@ -3,11 +3,13 @@
 from flowcraft.blueprint import ALL, ANY, Blueprint, Edge, Join, Node, Retry
 from flowcraft.codec import JsonCodec
 from flowcraft.errors import FatalError, FlowcraftError
-from flowcraft.flow import Flow, job
+from flowcraft.flow import Flow
+from flowcraft.limit import Limit
 from flowcraft.middleware import Middleware
 from flowcraft.nodes import ClassNode, NodeContext, Result
 from flowcraft.results import RunResult
 from flowcraft.runtime import FlowRuntime
+from flowcraft.single import job
 
 __all__ = [
     "ALL",
@@ -21,6 +23,7 @@ __all__ = [
     "FlowcraftError",
     "Join",
     "JsonCodec",
+    "Limit",
     "Middleware",
     "Node",
     "NodeContext",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -19,6 +19,9 @@ from flowcraft.errors import InvalidRequest
 from flowcraft.firing import Firing
 from flowcraft.folding import Rules
 from flowcraft.leases import StoreLeases
+from flowcraft.limit import Limit
+from flowcraft.limits import Limits
+from flowcraft.migration import Migration
 from flowcraft.model import Page, RunStatus, RunSummary
 from flowcraft.ports import CoordinationStore, EventBus, JobQueue, RunStore
 from flowcraft.reconciler import Reconciler
@@ -41,7 +44,8 @@ class AdapterOptions:
     ever · ``lease_ttl``: how long the visits of a dead worker are left alone · ``stalled_threshold_seconds``: without a
     commit for so long, a run may be stalled for the reconciler · ``drain_grace``: how long a cancelled visit may go
     without a sign of life before it counts as over · ``resend_after``: until the message of a visit that nobody works
-    on is sent again, doubled each time · ``tick``: the mean time from one look at due runs to the next.
+    on is sent again, doubled each time · ``tick``: the mean time from one look at due runs to the next ·
+    ``queue_limits``: a `Limit` for every visit that comes from a queue, by the queue's name; the same in all processes.
     """
 
     queue_name: str = "flowcraft-queue"
@@ -51,12 +55,16 @@ class AdapterOptions:
     drain_grace: float = 30.0
     resend_after: float = 30.0
     tick: float = 1.0
+    queue_limits: Mapping[str, Limit] = field(default_factory=dict[str, Limit])
 
     def __post_init__(self) -> None:
         if min(self.lease_ttl, self.tick, self.drain_grace, self.resend_after) <= 0:
             raise InvalidRequest("lease_ttl, drain_grace, resend_after and tick must be positive")
         if self.retention is not None and self.retention < 0:
             raise InvalidRequest("retention must not be negative")
+        for queue, limit in self.queue_limits.items():
+            if not isinstance(limit, Limit):
+                raise InvalidRequest(f"the limit of queue {queue!r} must be a Limit, not {type(limit).__name__}")
 
 
 class _Closable(Protocol):
@@ -98,6 +106,7 @@ class Adapter:
         self.coordination: CoordinationStore = coordination or StoreLeases(store, runtime.clock)
         self.events = events
         self._owned = tuple(owned)
+        self._limits = Limits(self.options.queue_limits)
         self._bound = store.bind(queue)
         self._open: AsyncExitStack | None = None
         self._started: AsyncExitStack | None = None
@@ -142,11 +151,12 @@ class Adapter:
 
     def _build_committer(self) -> Committer:
         runtime, options = self.runtime, self.options
+        graphs = Graphs(runtime, self.store)
         self._committer = committer = Committer(
             self.store,
             self.queue,
             self.coordination,
-            graphs=Graphs(runtime, self.store),
+            graphs=graphs,
             codec=runtime.codec,
             clock=runtime.clock,
             time=StoreTime(self.store, runtime.clock),
@@ -160,7 +170,7 @@ class Adapter:
             ),
             events=self.events,
         )
-        access = RunAccess(committer, self.store, self.events, runtime.codec, runtime.clock, runtime.names_of)
+        access = RunAccess(committer, self.store, self.events, runtime.codec, runtime.clock, graphs, runtime.names_of)
         self._client = Client(runtime, access, store=self.store, queue=self.queue, events=self.events)
         self._children = Children(self._client, committer)
         return committer
@@ -199,7 +209,8 @@ class Adapter:
             made = Worker(
                 options, committer, executor,
                 store=self.store, queue=self.queue, coordination=self.coordination, codec=self.runtime.codec,
-                clock=self.runtime.clock, events=self.events, side_tasks=side, children=self._children,
+                clock=self.runtime.clock, events=self.events, limits=self._limits, side_tasks=side,
+                children=self._children,
             )  # fmt: skip
             clockwork.serve(made)
             async with made as running:
@@ -280,6 +291,25 @@ class Adapter:
     async def cancel(self, run_id: str, reason: str = "") -> bool:
         """Cancel a run; see `RunHandle.cancel`."""
         return await self.run(run_id).cancel(reason)
+
+    async def migrate_run(self, run_id: str, to: Definition | Blueprint | str) -> bool:
+        """Move a run that goes on to another blueprint; False if it is on that one already.
+
+        What has happened stays: nodes that are settled or active keep their states and values, so the new blueprint
+        must have them. A node that is READY keeps its message, and an outcome of it counts whichever version made it.
+        Nodes that are pending may be added, changed and left out. Marks stay with edges of the same source, target and
+        action; an edge that is new and whose source has completed is LIVE if it has no condition and no action.
+
+        Raises:
+            MigrationRefused: the run has ended or is ending, or the new blueprint lacks or contradicts what has
+            happened: the error names the nodes. RunNotFound: there is no such run. DefinitionError: see `start_run`.
+        """
+        committer = self._ready()[0]
+        migration = Migration(
+            self.runtime, committer, store=self.store, queue=self.queue, coordination=self.coordination,
+            events=self.events,
+        )  # fmt: skip
+        return await migration.run(run_id, to)
 
     async def list(
         self,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, cast
 
 from flowcraft.checks import (
@@ -24,6 +24,7 @@ from flowcraft.checks import (
     told,
 )
 from flowcraft.errors import DefinitionError
+from flowcraft.limit import Limit, check_limits, named_limits
 
 __all__ = [
     "ALL",
@@ -109,7 +110,7 @@ class Node:
     """One step. ``uses`` names its function in the registry, with ``@version`` where it declares one.
 
     ``fallback`` names the node that stands in when all attempts failed; ``compensate`` the one that undoes a completed
-    visit when the run is rolled back.
+    visit when the run is rolled back. ``limits`` bound how many of its visits run at a time, or begin in a time.
     """
 
     id: str
@@ -123,6 +124,7 @@ class Node:
     queue: str | None = None
     priority: int = 0
     compensate: str | None = None
+    limits: tuple[Limit, ...] = ()
 
     def __post_init__(self) -> None:
         check_id(self.id, "node id")
@@ -143,6 +145,7 @@ class Node:
         if self.queue is not None:
             check_id(self.queue, f"queue of {at}")
         check_whole(self.priority, f"priority of {at}", at_least=-MAX_WHOLE)
+        object.__setattr__(self, "limits", check_limits(self.limits, self.id))
 
 
 def _check_inputs(value: object, what: str) -> Inputs:
@@ -215,6 +218,9 @@ class Blueprint:
             check_number(self.timeout, f"timeout of blueprint {self.id!r}", above=0.0)
         check_whole(self.max_visits, f"maxVisits of blueprint {self.id!r}", at_least=1)
         object.__setattr__(self, "metadata", copy_json(self.metadata, "metadata"))
+        if any(node.limits for node in self.nodes):
+            named = (replace(node, limits=named_limits(node.limits, self.id, node.id)) for node in self.nodes)
+            object.__setattr__(self, "nodes", tuple(named))
         for name in _SETTINGS & self.metadata.keys():
             raise DefinitionError(f"metadata of blueprint {self.id!r} has {name!r}, which is a setting", subject=name)
         _check_references(self)

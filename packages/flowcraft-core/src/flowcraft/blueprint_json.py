@@ -20,6 +20,7 @@ from flowcraft.blueprint import (
 )
 from flowcraft.checks import MAX_SECONDS, check_id, check_number, copy_json, told
 from flowcraft.errors import DefinitionError
+from flowcraft.limit import Limit
 
 __all__ = ["dump_blueprint", "parse_blueprint", "parse_text"]
 
@@ -130,11 +131,48 @@ def _parse_node(key: str | None, item: object) -> Node:
             compensate=_optional_text(config.get("compensate"), f"compensate of {at}") or None,
             queue=_optional_text(config.get("queue"), f"queue of {at}"),
             priority=cast("int", config.get("priority", 0)),
+            limits=_parse_limits(config.get("limits")),
         )
     except DefinitionError as error:
         if at in str(error):
             raise
         raise DefinitionError(f"{at}: {error}", subject=node_id) from error
+
+
+_LIMIT_KEYS = frozenset({"name", "key", "concurrency", "rate", "per", "burst"})
+
+
+def _parse_limits(value: object) -> tuple[Limit, ...]:
+    if value is not None and not isinstance(value, list):
+        raise DefinitionError(f"limits must be a list, not {told(value)}")
+    return tuple(map(_parse_limit, cast("list[object]", value or [])))
+
+
+def _parse_limit(item: object) -> Limit:
+    raw = _object(item, "a limit")
+    for name in raw.keys() - _LIMIT_KEYS:
+        raise DefinitionError(f"a limit has no {told(name)}, only {', '.join(sorted(_LIMIT_KEYS))}")
+    rate = raw.get("rate")
+    return Limit(
+        name=_optional_text(raw.get("name"), "the name of a limit"),
+        key=_optional_text(raw.get("key"), "the key of a limit"),
+        concurrency=cast("int | None", raw.get("concurrency")),
+        rate=None if rate is None else check_number(rate, "rate of a limit"),
+        per=_seconds(raw.get("per"), "per of a limit", 1.0),
+        burst=cast("int | None", raw.get("burst")),
+    )
+
+
+def _dump_limit(limit: Limit, usual_name: str) -> dict[str, Json]:
+    rows: list[tuple[str, Json, Json]] = [
+        ("name", limit.name, usual_name),
+        ("key", limit.key, None),
+        ("concurrency", limit.concurrency, None),
+        ("rate", None if limit.rate is None else _plain(limit.rate), None),
+        ("per", _milliseconds(limit.per), 1000),
+        ("burst", limit.burst, None),
+    ]
+    return {name: value for name, value, usual in rows if value != usual}
 
 
 def _seconds(value: object, name: str, default: float = 0.0) -> float:
@@ -188,7 +226,7 @@ def dump_blueprint(blueprint: Blueprint) -> dict[str, Json]:
         metadata["timeout"] = _milliseconds(blueprint.timeout)
     if blueprint.max_visits != 10_000:
         metadata["maxVisits"] = blueprint.max_visits
-    data: dict[str, Json] = {"id": blueprint.id, "nodes": [_dump_node(node) for node in blueprint.nodes]}
+    data: dict[str, Json] = {"id": blueprint.id, "nodes": [_dump_node(node, blueprint.id) for node in blueprint.nodes]}
     data["edges"] = [
         {
             name: value
@@ -200,13 +238,15 @@ def dump_blueprint(blueprint: Blueprint) -> dict[str, Json]:
     return {**data, "metadata": metadata} if metadata else data
 
 
-def _dump_node(node: Node) -> dict[str, Json]:
+def _dump_node(node: Node, blueprint_id: str) -> dict[str, Json]:
     data: dict[str, Json] = {"id": node.id, "uses": node.uses}
     if node.params:
         data["params"] = copy_json(node.params, "params")
     if node.inputs is not None:
         data["inputs"] = copy_json(node.inputs, "inputs")
     config = _dump_config(node)
+    if node.limits:
+        config["limits"] = [_dump_limit(limit, f"{blueprint_id}.{node.id}") for limit in node.limits]
     return {**data, "config": config} if config else data
 
 

@@ -22,7 +22,7 @@ from flowcraft.model import ErrorInfo
 from flowcraft.results import RunResult
 from flowcraft.runstate import RunState, slot_of
 from flowcraft.subflows import MAX_DEPTH, blueprint_of, child_context, child_id, result_of_child, too_deep
-from flowcraft.visits import Work
+from flowcraft.work import Work
 
 __all__ = ["Children"]
 

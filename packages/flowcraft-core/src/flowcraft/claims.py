@@ -101,8 +101,15 @@ class Claims:
         if keys:
             await self.release(keys)
 
+    async def poisoned(self, key: str, most: int) -> str | None:
+        """Count one more execution of a visit that was begun before; why there must be none, if so."""
+        deaths = await self.begun(key)
+        if deaths < most:
+            return None
+        return f"{deaths} executions of this visit began and left no outcome; it is not tried again"
+
     async def begun(self, key: str) -> int:
-        """Count one more execution of a visit that was begun before and left no outcome."""
+        """Count one more execution of a visit (its `Job.visit_key`) that was begun before and left no outcome."""
         try:
             return await self._coordination.increment(f"begun:{key}", _BEGUN_TTL)
         except AdapterError as error:

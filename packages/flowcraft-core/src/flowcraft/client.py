@@ -25,6 +25,7 @@ from flowcraft.errors import (
 )
 from flowcraft.folding import fold_events, head_index, job_of
 from flowcraft.graph import Graph
+from flowcraft.history import carrying
 from flowcraft.model import Created, NewRun, Page, RunStatus, RunSummary, ValueKey
 from flowcraft.ports import EventBus, JobQueue, RunStore
 from flowcraft.registry import Definition
@@ -180,19 +181,21 @@ class Client:
         draft.begin(token, now)
         start(draft, asked.input, asked.context)
         effects = seal(draft)
+        packed = pack_head(graph.content_hash, head)
+        events = fold_events(graph, run_id, head, effects, now, self._runtime.codec)
         values: dict[ValueKey, bytes] = {key: cell for key, cell in effects.values.items() if isinstance(cell, bytes)}
         return NewRun(
             run_id=run_id,
             fingerprint=asked.fingerprint,
             token=token,
-            head=pack_head(graph.content_hash, head),
+            head=packed,
             index=head_index(head, now, rules.retention),
             created_at=now,
             blueprint_id=graph.blueprint.id,
             blueprint_hash=graph.content_hash,
             values=values,
             jobs=[job_of(graph, run_id, node, activation, rules.queue_name) for node, activation in effects.ready],
-            events=fold_events(graph, run_id, head, effects, now, self._runtime.codec),
+            events=carrying(events, b"", packed) if self._store.capabilities.history else events,
         )
 
     async def _certainly(self, new: NewRun) -> Created:
@@ -213,7 +216,7 @@ class Client:
             if not self._access.committer.rules.bound:
                 await self._queue.publish(new.jobs)
             if self._events is not None:
-                await self._events.publish(new.events)
+                await self._events.publish([event.told() for event in new.events])
         except AdapterError as error:
             _LOG.warning("the start of a run could not be told: %s", error, extra={"run_id": new.run_id})
 

@@ -24,6 +24,7 @@ from flowcraft.engine.draft import MISSING
 from flowcraft.engine.transition import EngineEvent
 from flowcraft.errors import Unavailable
 from flowcraft.folding import EventSource, Fold, Keeper, Result, Rules, Stale, Submission, Unread
+from flowcraft.graph import Graph
 from flowcraft.mailbox import Mailbox
 from flowcraft.model import StoredHead
 from flowcraft.ports import Clock, CoordinationStore, Delivery, EventBus, JobQueue, RunStore
@@ -103,11 +104,13 @@ class Committer:
         *,
         delivery: Delivery | None = None,
         keeper: Keeper | None = None,
+        graph: Graph | None = None,
     ) -> Result:
         """Commit an event, together with whatever else waits for the same run.
 
         Cancelling the caller does not stop the commit. ``delivery`` is acked once the event is decided, unless the
-        caller goes on with a visit that it keeps: then it is still the caller's.
+        caller goes on with a visit that it keeps: then it is still the caller's. ``graph`` is the one in whose numbers
+        an event of a visit is, and must be given with it: the run may be on another one when it is committed.
 
         Raises:
             Unavailable: this committer was closed. Misconfigured, DefinitionError: the run's blueprint cannot be had.
@@ -117,7 +120,7 @@ class Committer:
             raise Unavailable("this process is shutting down")
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         box = self._box(run_id)
-        box.queue.append(Submission(event, delivery, keeper, future))
+        box.queue.append(Submission(event, delivery, keeper, future, graph))
         self._enlist(box)
         return await future
 
@@ -305,10 +308,11 @@ class Committer:
             box.gone(aftermath)
             self._next(box)
         else:
-            head = unpack_head(result.stored.head)[1]
-            box.state = again = RunState(state.graph, head, result.stored, self._codec, began, self._rules.times)
-            again.values = state.values
-            box.values = {}
+            content_hash, head = unpack_head(result.stored.head)
+            again, box.state, box.values = state, None, {}
+            if content_hash == state.graph.content_hash:  # else it was moved, and is opened anew
+                box.state = again = RunState(state.graph, head, result.stored, self._codec, began, self._rules.times)
+                again.values = state.values
             if change.token == result.stored.token or change.token in head.tokens:
                 self._applied(box, again, planned, aftermath, acked=False)
             else:

@@ -10,6 +10,7 @@
     │   ├── RunNotFound
     │   ├── RunConflict            the id is taken by a run with another input or blueprint
     │   ├── RunFailed              raised by ``RunResult.raise_for_failure``
+    │   ├── MigrationRefused       the run cannot be moved to this blueprint; names the nodes
     │   ├── ScheduleNotFound
     │   ├── ScheduleConflict       the id is taken by a schedule that says something else
     │   ├── DeadLetterNotFound
@@ -49,6 +50,7 @@ __all__ = [
     "InvalidRequest",
     "KeyMissing",
     "LeaseLost",
+    "MigrationRefused",
     "Misconfigured",
     "NodeError",
     "NodeFailed",
@@ -118,6 +120,14 @@ class RunFailed(RunError):
     def __init__(self, message: str, *, errors: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.errors = errors
+
+
+class MigrationRefused(RunError):
+    """The run cannot be moved to this blueprint; ``nodes`` are the ids of the nodes that stand in the way."""
+
+    def __init__(self, message: str, *, nodes: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.nodes = nodes
 
 
 class ScheduleNotFound(RunError):

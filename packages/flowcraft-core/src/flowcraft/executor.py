@@ -62,7 +62,8 @@ class _ToCell(Protocol):
 class ExecutionOutcome:
     """What came of it: a completed outcome with cells, or a failed one. ``attempts`` is the last attempt's number.
 
-    ``items`` are those of a scatter, ``failed`` how many items of a job of several failed; see `Completed`.
+    ``items`` are those of a scatter, ``failed`` how many items of a job of several failed; see `Completed`. The last
+    attempt ``took`` so many seconds, where that was asked for.
     """
 
     ok: bool
@@ -77,6 +78,7 @@ class ExecutionOutcome:
     items: tuple[int, tuple[Cell, ...]] | None = None
     failed: int = 0
     notes: Notes | None = None
+    took: float | None = None
 
 
 @asynccontextmanager
@@ -172,6 +174,7 @@ class Executor:
             request = replace(request, hint=from_thread(request.hint))
         while True:
             ctx: NodeContext[Any, Any] | None = None
+            began = self._clock.monotonic() if request.timed else None
             try:
                 value = detached(request.input)
                 if prepared.wanted is not None:
@@ -193,6 +196,7 @@ class Executor:
                 if opened is not None and opened.trouble is not None:
                     raise opened.trouble from error
                 outcome = _failed(error, error, prepared.function, attempt)
+            outcome.took = None if began is None else self._clock.monotonic() - began
             if outcome.ok or not await self._again(request, outcome, attempt):
                 notes = request.notes  # those of a job of several items are closed with the job
                 return outcome if notes is None or notes is shared else self._with_notes(outcome, notes)

@@ -10,11 +10,12 @@ from typing import Any, Literal, Protocol, TypedDict, TypeVar, Unpack, overload
 from flowcraft.blueprint import ALL, Blueprint, Edge, Inputs, Join, Json, Node, Retry, check_id
 from flowcraft.checks import told
 from flowcraft.errors import DefinitionError
+from flowcraft.limit import Limit
 from flowcraft.nodes import ClassNode, NodeContext, Result
 from flowcraft.registry import NodeFunction, node_function
 from flowcraft.steps import Ref, Steps, as_list
 
-__all__ = ["Flow", "job"]
+__all__ = ["Flow", "NodeOptions"]
 
 DepsT = TypeVar("DepsT")
 InT = TypeVar("InT")
@@ -44,6 +45,7 @@ class NodeOptions(TypedDict, total=False):
     losers: Literal["cancel", "run"] | None
     queue: str | None
     priority: int
+    limits: Sequence[Limit]
 
 
 class Flow(Steps[DepsT]):
@@ -51,6 +53,7 @@ class Flow(Steps[DepsT]):
 
     Nodes are added with `node`, edges with ``after=`` or `edge`. The finished `blueprint` is immutable; ``functions``
     are what a `FlowRuntime` executes. Functions stay plain functions and may be called in tests as they are.
+    ``limits`` are those of every node that gives none of its own.
     """
 
     def __init__(
@@ -63,9 +66,11 @@ class Flow(Steps[DepsT]):
         cycle_entry_points: Sequence[_Ref] = (),
         max_visits: int = 10_000,
         metadata: Mapping[str, Json] | None = None,
+        limits: Sequence[Limit] = (),
     ) -> None:
         super().__init__()
         self.id = check_id(id, "flow id")
+        self._limits = tuple(limits)
         self._version = version
         self._failure: Literal["continue", "fail-fast"] = failure
         self._timeout = timeout
@@ -121,6 +126,7 @@ class Flow(Steps[DepsT]):
             compensate: the node, without edges, that undoes this one when the run is rolled back.
             join: ``"all"``, ``"any"`` or how many predecessors are needed; ``losers="run"`` lets the others finish.
             queue, priority: where and how urgently it is executed when distributed; higher is sooner.
+            limits: how many of its visits may run at a time, or begin in a time: each a `Limit`.
 
         Raises:
             DefinitionError: the id is taken, or an option cannot work.
@@ -145,6 +151,7 @@ class Flow(Steps[DepsT]):
         after = options.pop("after", None)
         fallback, compensate = options.pop("fallback", None), options.pop("compensate", None)
         never_retry = tuple(options.pop("never_retry", ()))
+        options.setdefault("limits", self._limits)
         node = Node(id=node_id, uses=uses, **_node_options(options))
         self._register(uses, function, never_retry)
         self._place(node, after)
@@ -283,23 +290,6 @@ class Flow(Steps[DepsT]):
                 metadata=self._metadata,
             )
         return self._blueprint
-
-
-@overload
-def job(function: type[ClassNode[Any, Any, DepsT]], /, **options: Unpack[NodeOptions]) -> Flow[DepsT]: ...
-@overload
-def job(function: _Fn[Any, DepsT, Any], /, **options: Unpack[NodeOptions]) -> Flow[DepsT]: ...
-def job(function: Any, /, **options: Any) -> Flow[Any]:
-    """A flow of this one node, with the node's id: ``await FlowRuntime().run(job(work), 7)``.
-
-    Calling it again with the same function and options gives the same blueprint. Options as for `Flow.node`.
-
-    Raises:
-        DefinitionError: an option cannot work.
-    """
-    flow = Flow[Any](options.get("id") or str(getattr(function, "__name__", type(function).__name__)))
-    flow.node(**options)(function)
-    return flow
 
 
 class _Decorator(Protocol[DepsT]):

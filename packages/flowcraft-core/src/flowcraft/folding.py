@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, cast
 
 from flowcraft.blueprint import Node
 from flowcraft.codec import Codec
 from flowcraft.engine.draft import Cell, Times
+from flowcraft.engine.events import ChildStarted, Completed, Dropped, Failed, Parked
 from flowcraft.engine.head import Activation, Head
 from flowcraft.engine.inputs import InputPlan
-from flowcraft.engine.slots import item_of, node_of
+from flowcraft.engine.slots import NODE_MASK, item_of, item_slot, node_of
 from flowcraft.engine.transition import Effects, EngineEvent, Visit, apply, due_work, run_status, seal
 from flowcraft.errors import PayloadTooLarge
 from flowcraft.graph import Graph
+from flowcraft.history import carrying
 from flowcraft.model import Capabilities, Change, Event, Index, Job, ValueKey
 from flowcraft.ports import Delivery
 from flowcraft.runstate import RunState, pack_head
@@ -84,14 +86,34 @@ Result = Applied | Stale | Gone
 
 @dataclass(slots=True, eq=False)
 class Submission:
-    """An event on its way into a commit. Its ``delivery`` is acked when the event has been decided."""
+    """An event on its way into a commit. Its ``delivery`` is acked when the event has been decided.
+
+    ``graph``: whose numbers the event is in, if it is of a visit.
+    """
 
     event: EngineEvent | EventSource
     delivery: Delivery | None
     keeper: Keeper | None
     future: asyncio.Future[Result]
+    graph: Graph | None = None
     applied: bool = False
     kept: tuple[Job, int] | None = None
+
+    def renumber(self, graph: Graph) -> None:
+        """Put the event into the numbers of ``graph``: the run may have been moved to another blueprint meanwhile.
+
+        The nonce would not tell: all visits that became READY by one commit share it.
+        """
+        old, event = self.graph, self.event
+        if old is None or old is graph:
+            return
+        self.graph = graph
+        if isinstance(event, Completed | Failed | Dropped | Parked | ChildStarted) and event.visit.node >= 0:
+            slot = event.visit.node
+            node = graph.index.get(old.ids[node_of(slot)], -1)  # a node that is gone makes the event stale
+            if slot > NODE_MASK and node >= 0:
+                node = item_slot(node, item_of(slot))
+            self.event = replace(event, visit=replace(event.visit, node=node))
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,22 +219,27 @@ def fold(
         state.tentative = False
         return None
     head = draft.head
+    if rules.limits.history and not effects.facts:  # a timer fired, or messages are sent again
+        effects.facts.append(("run:updated", -1, 0, 0, {}))
+        head.seq += 1
     if head.wake_at is not None and head.wake_at <= now:
         # The engine only ever moves it forward; one that has passed would wake the ticker after every commit.
         head.wake_at = due_work(head, now, rules.times).wake
     head.cause = seal_text(rules.codec, head.cause)  # a reason that somebody gave, or why something failed
     jobs = _share_out(state, submissions, effects, rules)
+    packed = pack_head(draft.graph.content_hash, head)
+    events = fold_events(draft.graph, state.run_id, head, effects, now, rules.codec)
     change = Change(
         run_id=state.run_id,
         version=state.version,
         token=nonce,
-        head=pack_head(draft.graph.content_hash, head),
+        head=packed,
         index=head_index(head, now, rules.retention),
         values=cast("Mapping[ValueKey, bytes]", effects.values),  # cells are bytes here
         deleted=effects.deleted,
         jobs=jobs,
         deliveries=[s.delivery for s in submissions if s.delivery is not None and not s.kept] if rules.bound else (),
-        events=fold_events(draft.graph, state.run_id, head, effects, now, rules.codec),
+        events=carrying(events, state.raw, packed) if rules.limits.history else events,
     )
     _check_size(change, rules)
     return Fold(state, submissions, effects, change)
@@ -238,7 +265,7 @@ def _share_out(state: RunState, submissions: list[Submission], effects: Effects,
         for node, job in ready.items():
             activation = state.draft.head.active[node]
             definition = definition_of(graph, node, activation)
-            if job.resend == 0 and keeper.wants(job, definition):
+            if activation.nonce == state.draft.nonce and keeper.wants(job, definition):  # else others heard of it
                 submission.kept = (job, node)
                 del ready[node]
                 break
@@ -248,7 +275,8 @@ def _share_out(state: RunState, submissions: list[Submission], effects: Effects,
 def change_size(change: Change, *, history: bool) -> tuple[int, int]:
     """How many items and bytes a change makes a store write, roughly."""
     items = 1 + len(change.values) + len(change.deleted) + len(change.jobs) + (len(change.events) if history else 0)
-    return items, len(change.head) + sum(map(len, change.values.values()))
+    size = len(change.head) + sum(map(len, change.values.values()))
+    return items, size + (sum(len(event.head) for event in change.events) if history else 0)
 
 
 def _check_size(change: Change, rules: Rules) -> None:

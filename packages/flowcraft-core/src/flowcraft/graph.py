@@ -10,28 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from flowcraft.blueprint import Blueprint, Edge, Node
-from flowcraft.constructs import (
-    GATHER,
-    ITEMS,
-    LOOP,
-    ORDINARY,
-    SCATTER,
-    SUBFLOW,
-    BatchPlan,
-    expand,
-    kind_of,
-    mapping_of,
-    timer_of,
-)
-from flowcraft.errors import DefinitionError, ExpressionError
-from flowcraft.expressions import Expression, Reference, parse
+from flowcraft.blueprint_expressions import InputPath, edge_expression, input_of, loop_condition
+from flowcraft.constructs import GATHER, ITEMS, LOOP, ORDINARY, SCATTER, BatchPlan, expand, kind_of, timer_of
+from flowcraft.errors import DefinitionError
+from flowcraft.expressions import Expression, Reference
 from flowcraft.model import RUN_INPUT, ValueKey
 from flowcraft.scopes import LOOP_CONTROLLER, Scope, Topology, decompose
 
-__all__ = ["Graph", "InputPath", "ScopePlan", "compile_graph"]
-
-#: One source of an input: the expression that reads it. Several: alternatives, the first that exists.
-InputPath = tuple[Expression, ...]
+__all__ = ["Graph", "ScopePlan", "compile_graph"]
 
 
 @dataclass(slots=True)
@@ -113,7 +99,7 @@ class Graph:
         )
         self.timer: tuple[float | None, ...] = tuple(map(timer_of, self.nodes))
         self.loops: Mapping[int, Expression] = {
-            n: self._loop_condition(self.nodes[n]) for n, kind in enumerate(self.kind) if kind == LOOP
+            n: loop_condition(self.nodes[n], self.names) for n, kind in enumerate(self.kind) if kind == LOOP
         }
         self.compensation: tuple[int, ...] = tuple(
             -1 if node.compensate is None else self.index[node.compensate] for node in self.nodes
@@ -129,15 +115,6 @@ class Graph:
             if any(node_id in (edge.source, edge.target) for edge in self.edges) or self.namers[node]:
                 text = f"node {node_id!r} compensates another one, so it has neither edges nor is it a fallback"
                 raise DefinitionError(text, subject=node_id)
-
-    def _loop_condition(self, node: Node) -> Expression:
-        try:
-            return parse(str(node.params["condition"]), names=self.names)
-        except ExpressionError as error:
-            raise ExpressionError(
-                f"the condition of loop {node.id!r} does not parse: {error}",
-                source=error.source, position=error.position, subject=node.id,
-            ) from error  # fmt: skip
 
     def _decompose(self, strict: bool) -> tuple[Topology, list[Scope]]:
         edges = self.edges
@@ -163,8 +140,8 @@ class Graph:
         self.dst: tuple[int, ...] = tuple(topology.edges[n][1] for n in kept)
         raw = [self.edges[n] for n in kept]
         self.action: tuple[str | None, ...] = tuple(edge.action for edge in raw)
-        self.condition = tuple(self._parse(edge, edge.condition, "condition") for edge in raw)
-        self.transform = tuple(self._parse(edge, edge.transform, "transform") for edge in raw)
+        self.condition = tuple(edge_expression(edge, edge.condition, "condition", self.names) for edge in raw)
+        self.transform = tuple(edge_expression(edge, edge.transform, "transform", self.names) for edge in raw)
         out: list[list[int]] = [[] for _ in self.nodes]
         for number in sorted(order):  # the blueprint's order of edges
             out[topology.edges[number][0]].append(order[number])
@@ -178,17 +155,6 @@ class Graph:
             if number not in back:
                 middle[target] = e + 1
         self.in_lo, self.in_mid, self.in_hi = tuple(low), tuple(middle), tuple(high)
-
-    def _parse(self, edge: Edge, text: str | None, what: str) -> Expression | None:
-        if text is None:
-            return None
-        try:
-            return parse(text, names=self.names)
-        except ExpressionError as error:
-            raise ExpressionError(
-                f"the {what} of edge {edge} does not parse: {error}",
-                source=error.source, position=error.position, subject=str(edge),
-            ) from error  # fmt: skip
 
     def _plan_scopes(self, scopes: Sequence[Scope]) -> None:
         chain: list[tuple[int, ...]] = [(0,)] * self.node_count
@@ -241,7 +207,7 @@ class Graph:
         self.repeats: tuple[bool, ...] = tuple(len(self.chain[n]) > 1 or bool(self.namers[n]) for n in everyone)
         self.key_of: tuple[ValueKey, ...] = tuple(ValueKey("output", node_id, 1) for node_id in self.ids)
         self.inputs: tuple[InputPath | Mapping[str, InputPath] | None, ...] = tuple(
-            map(self._compile_inputs, self.nodes)
+            input_of(node, self.names) for node in self.nodes
         )
         #: One predecessor, one edge, the join `all`, at most one visit: LIVE means READY.
         self.lone: tuple[bool, ...] = tuple(
@@ -299,46 +265,6 @@ class Graph:
                 for path in named:
                     found |= path.references
         return frozenset(found)
-
-    def _compile_inputs(self, node: Node) -> InputPath | Mapping[str, InputPath] | None:
-        inputs = node.inputs
-        if inputs is None and node.uses == SUBFLOW:
-            inputs = mapping_of(node, "inputs")
-            mapping_of(node, "outputs")
-        if inputs is None:
-            return None
-        if isinstance(inputs, Mapping):
-            return {name: self._input_path(node, source) for name, source in inputs.items()}
-        return self._input_path(node, inputs)
-
-    def _input_path(self, node: Node, source: str | Sequence[str]) -> InputPath:
-        names = (source,) if isinstance(source, str) else tuple(source)
-        try:
-            return tuple(_parse_name(name, self.names) for name in names)
-        except ExpressionError as error:
-            raise ExpressionError(
-                f"inputs of node {node.id!r} do not parse: {error}",
-                source=error.source, position=error.position, subject=node.id,
-            ) from error  # fmt: skip
-
-
-def _parse_name(name: str, names: frozenset[str]) -> Expression:
-    """A name or dotted path; a node's whole id is tried first, however odd it looks."""
-    if name in names:
-        return parse(f"_outputs[{_quote(name)}]")
-    head, dot, rest = name.partition(".")
-    plain = head.isidentifier() or head in names
-    if not plain:
-        return parse(f"context[{_quote(name)}]")
-    if head.startswith("_") or not dot:
-        return parse(name if head.startswith("_") else f"context[{_quote(name)}]", names=names)
-    return parse(f"context[{_quote(head)}].{rest}")
-
-
-def _quote(text: str) -> str:
-    """A text as the grammar of expressions spells it."""
-    plain = (c not in ('"', "\\") and (c.isprintable() or c > "\uffff") for c in text)
-    return '"' + "".join(c if kept else f"\\u{ord(c):04x}" for c, kept in zip(text, plain, strict=True)) + '"'
 
 
 def compile_graph(blueprint: Blueprint, *, strict: bool = False) -> Graph:

@@ -12,11 +12,13 @@ from flowcraft.committer import Committer
 from flowcraft.engine.head import DRAINING, READY
 from flowcraft.errors import AdapterError, FlowcraftError, Misconfigured
 from flowcraft.folding import Kept
+from flowcraft.limits import Permit
 from flowcraft.model import Job
 from flowcraft.ports import Clock, Delivery
 from flowcraft.runstate import RunState, slot_of
 from flowcraft.sealing import traceback_of
-from flowcraft.visits import Slot, VisitRunner, Work, end_delivery
+from flowcraft.visits import VisitRunner
+from flowcraft.work import Slot, Work, end_delivery
 
 __all__ = ["Intake"]
 
@@ -32,7 +34,7 @@ class Intake:
         self._claims = claims
         self._clock = clock
         self._concurrency = concurrency
-        self._adopted: Slot | None = None
+        self._adopted: set[Slot] = set()
         self._arriving: list[Delivery] = []
         self._runner: VisitRunner  # by `serve`, before anything is accepted
 
@@ -128,8 +130,8 @@ class Intake:
         if state is not None and standing == READY:
             self._execute(delivery, state)
         elif state is not None and standing == DRAINING:
-            node = slot_of(state.graph, job.node, job.item)
-            self._occupy(delivery, lambda slot, runner: runner.drop(slot, node))
+            graph = state.graph
+            self._occupy(delivery, lambda slot, runner: runner.drop(slot, graph))
         else:
             self._claims.forget([job.claim_key])
             await self._ack(delivery)
@@ -139,8 +141,8 @@ class Intake:
         self._occupy(delivery, lambda slot, runner: runner.run(slot, work))
 
     async def _fitting(self, batch: Sequence[Delivery]) -> Sequence[Delivery]:
-        """The queue does not know of an adopted visit: beside one, what is too much is handed back."""
-        if self._adopted is None:
+        """The queue does not know of adopted visits: beside them, what is too much is handed back."""
+        if not self._adopted:
             return batch
         room = max(0, self._concurrency - len(self.slots))
         for delivery in batch[room:]:
@@ -149,15 +151,17 @@ class Intake:
         return batch[:room]
 
     @property
-    def may_adopt(self) -> bool:
-        """Whether there is room for a visit without a delivery, and there is no other one."""
-        return self._adopted is None and len(self.slots) + len(self._arriving) < self._concurrency
+    def room(self) -> int:
+        """For how many visits without a delivery there is room; at least every other place is for those with one."""
+        most = (self._concurrency + 1) // 2
+        return min(most - len(self._adopted), self._concurrency - len(self.slots) - len(self._arriving))
 
-    def adopt(self, kept: Kept) -> None:
-        """Execute a visit that this worker's ticker made READY and claimed."""
+    def adopt(self, kept: Kept, permit: Permit | None = None) -> None:
+        """Execute a visit that this worker made READY and claimed, under what its limits allow it already."""
         slot = Slot(kept.job, None, self._clock.monotonic())
-        if self.may_adopt:
-            self._adopted = slot
+        slot.permit = permit
+        if self.room > 0:
+            self._adopted.add(slot)
             self._start(slot, self._runner.run(slot, Work.kept(kept)))
         else:  # the room was taken meanwhile
             self._start(slot, self._runner.hand_back(slot, kept.job, delay=0.0))
@@ -182,9 +186,11 @@ class Intake:
                        extra=extra)  # fmt: skip
             await self._runner.hand_back(slot, job, delay=self._claims.ttl, forgive=False)
         finally:
-            self.slots.pop(slot.key, None)
-            if self._adopted is slot:
-                self._adopted = None
+            try:
+                await self._runner.leave(slot)
+            finally:
+                self.slots.pop(slot.key, None)
+                self._adopted.discard(slot)
 
     async def _ack(self, delivery: Delivery) -> None:
         self._arriving.remove(delivery)

@@ -45,7 +45,12 @@ class Mailbox:
             del self.queue[: self.limit]
 
     def missing(self, state: RunState) -> set[ValueKey]:
-        """The values that planning may ask for and that are not at hand."""
+        """The values that planning may ask for and that are not at hand.
+
+        From here on the events are in the numbers of the blueprint that the run has now.
+        """
+        for submission in self.folding:
+            submission.renumber(state.graph)
         events = [s.event for s in self.folding if not callable(s.event)]
         needed = needed_keys(state.graph, state.committed(), events)
         if self.wanted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
@@ -146,6 +147,11 @@ class Job:
         node = self.node if self.item < 0 else f"{self.node}\x1f{self.item}"
         return f"{self.run_id}\x1f{node}\x1f{self.visit}\x1f{self.attempt}\x1f{self.nonce}"
 
+    @property
+    def visit_key(self) -> str:
+        """The visit's attempt, whichever activation it is owed under: parking mints another one."""
+        return self.claim_key.rpartition("\x1f")[0]
+
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
@@ -174,7 +180,10 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One fact of a run's history. ``seq`` counts from 1 without gaps; 0 marks a hint that is not stored."""
+    """One fact of a run's history. ``seq`` counts from 1 without gaps; 0 marks a hint that is not stored.
+
+    ``head`` is for `flowcraft.history` alone: it is stored with the last event of a commit, and never shown or told.
+    """
 
     run_id: str
     seq: int
@@ -184,11 +193,17 @@ class Event:
     visit: int = 0
     attempt: int = 0
     data: Mapping[str, object] = field(default_factory=dict[str, object])
+    head: bytes = field(default=b"", repr=False)
 
     def to_json(self) -> str:
         """The event as JSON text, without its run id and number, which the store keeps beside it."""
-        row = {"type": self.type, "at": self.at, "node": self.node, "visit": self.visit, "attempt": self.attempt}
-        return json.dumps({**row, "data": dict(self.data)}, separators=(",", ":"))
+        row: dict[str, object] = {
+            "type": self.type, "at": self.at, "node": self.node, "visit": self.visit, "attempt": self.attempt,
+            "data": dict(self.data),
+        }  # fmt: skip
+        if self.head:
+            row["head"] = base64.b64encode(self.head).decode()
+        return json.dumps(row, separators=(",", ":"))
 
     @staticmethod
     def from_json(run_id: str, seq: int, text: str | bytes) -> Event:
@@ -197,7 +212,16 @@ class Event:
         return Event(
             run_id, seq, str(row["type"]), cast("float", row["at"]), cast("str | None", row["node"]),
             cast("int", row["visit"]), cast("int", row["attempt"]), cast("dict[str, object]", row["data"]),
+            base64.b64decode(cast("str", row.get("head", ""))),
         )  # fmt: skip
+
+    def with_head(self, head: bytes) -> Event:
+        """The event, carrying this."""
+        return Event(self.run_id, self.seq, self.type, self.at, self.node, self.visit, self.attempt, self.data, head)
+
+    def told(self) -> Event:
+        """The event as people and listeners get it."""
+        return self.with_head(b"") if self.head else self
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +278,7 @@ class Change:
     """One atomic step of one document: applied if its version is still ``version``, else nothing of it happens.
 
     ``jobs`` and ``deliveries`` are used by a store that is bound to the queue: pushed, and acked, in the same step.
+    ``blueprint``: id and content hash of the one that a run is moved to, for `list` and `due`; None: it stays.
     """
 
     run_id: str
@@ -267,6 +292,7 @@ class Change:
     deliveries: Sequence[object] = ()
     events: Sequence[Event] = ()
     kind: str = "run"
+    blueprint: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

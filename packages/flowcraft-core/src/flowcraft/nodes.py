@@ -129,7 +129,7 @@ class VisitRequest:
     """One visit to execute. ``node`` is the node whose function runs; ``input`` and context values are decoded data.
 
     ``item`` is the number of the first item that the visit is about, in a batch; ``size`` > 1: ``input`` is a list of
-    up to so many items.
+    up to so many items. ``timed``: whether the outcome is to say how long it took.
     """
 
     run_id: str
@@ -141,6 +141,7 @@ class VisitRequest:
     hint: Callable[[str, Mapping[str, object]], None] | None = None
     item: int = -1
     size: int = 1
+    timed: bool = False
     #: What the visit has said so far; None: nothing.
     notes: NoteTaker | None = None
 

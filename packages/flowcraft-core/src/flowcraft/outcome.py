@@ -11,13 +11,15 @@ __all__ = ["outcome_event", "storable_text"]
 
 def outcome_event(visit: Visit, outcome: ExecutionOutcome) -> Completed | Failed:
     """The event of an outcome, for the activation ``visit``."""
+    took = None if outcome.took is None else round(outcome.took, 6)
     if outcome.ok:
         return Completed(
-            visit, outcome.output, outcome.action, outcome.writes, outcome.items, outcome.failed, outcome.notes
-        )
+            visit, outcome.output, outcome.action, outcome.writes, outcome.items, outcome.failed, outcome.notes,
+            outcome.attempts, took,
+        )  # fmt: skip
     error = outcome.error or ErrorInfo("NodeFailed", "")
     told = ErrorInfo(storable_text(error.kind), storable_text(error.text), storable_text(error.trace))
-    return Failed(visit, told, outcome.retryable, outcome.fatal, outcome.attempts, outcome.random, outcome.notes)
+    return Failed(visit, told, outcome.retryable, outcome.fatal, outcome.attempts, outcome.random, outcome.notes, took)
 
 
 def storable_text(text: str) -> str:

@@ -95,8 +95,9 @@ class RunStore(Protocol):
     async def commit(self, changes: Sequence[Change]) -> Sequence[Committed]:
         """Apply each change on its own, atomically: one's conflict or failure never touches the others.
 
-        The results are in the order of ``changes``. Applied: the head, token, index, values and events are stored, and
-        a later `load` by anyone returns them. Conflict: nothing of it happened, and ``stored`` is the document now.
+        The results are in the order of ``changes``. Applied: the head, token, index, values, events and, where the
+        change names one, the blueprint are stored, and a later `load` or `list` by anyone returns them. Conflict:
+        nothing of it happened, and ``stored`` is the document now.
         No two changes of one call name the same document.
 
         Raises:

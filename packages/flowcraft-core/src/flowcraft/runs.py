@@ -17,10 +17,12 @@ from flowcraft.engine.view import RunView, run_view
 from flowcraft.errors import AdapterError, RunNotFound, Unavailable
 from flowcraft.folding import Applied, Gone
 from flowcraft.graph import Graph
+from flowcraft.history import view_at
 from flowcraft.model import TERMINAL, Event, RunStatus, ValueKey
 from flowcraft.notes import LogRecord, Progress, read_logs, read_progress
 from flowcraft.ports import Clock, EventBus, RunStore
 from flowcraft.results import RunResult, build_result, result_keys
+from flowcraft.runstate import Graphs
 from flowcraft.sealing import open_event, open_text
 
 __all__ = ["LOOK_SECONDS", "RunAccess", "RunHandle"]
@@ -40,6 +42,7 @@ class RunAccess:
     events: EventBus | None
     codec: Codec
     clock: Clock
+    graphs: Graphs
     names_of: Callable[[Graph], Callable[[object], str] | None]
 
 
@@ -117,10 +120,25 @@ class RunHandle:
         found: list[Event] = []
         while True:
             page = await self._access.store.read_events(self.run_id, after)
-            found += [open_event(self._access.codec, event) for event in page.items]
+            found += [open_event(self._access.codec, event.told()) for event in page.items]
             if page.after is None or not page.items:
                 return found
             after = page.items[-1].seq
+
+    async def state_at(self, seq: int) -> RunView:
+        """The run as it was after the commit that event number ``seq`` belongs to.
+
+        States of nodes, status and failures are exact. A node's ``output`` is the key of what it had come to then, and
+        None if that is not stored any more: of a node that runs again and again the latest output is kept. What context
+        keys held at that time is not known: they are overwritten.
+
+        Raises:
+            RunNotFound: there is no such run. InvalidRequest: it has no such event, or the store keeps no history.
+            SerializationError: the history is damaged, or an earlier version wrote it.
+        """
+        await self._look()
+        view = await view_at(self._access.store, self._access.graphs, self.run_id, seq)
+        return replace(view, cause=open_text(self._access.codec, view.cause)) if view.cause else view
 
     async def logs(self, node: str | None = None) -> Sequence[LogRecord]:
         """What nodes told ``ctx.log``, all of them or one, in order of time.

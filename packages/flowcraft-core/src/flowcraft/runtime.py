@@ -7,6 +7,7 @@ import enum
 import secrets
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Literal, get_args, get_origin
 
 from flowcraft.blueprint import Blueprint, Node
@@ -17,7 +18,9 @@ from flowcraft.constructs import BUILT_IN, ORDINARY, SUBFLOW, kind_of
 from flowcraft.engine.draft import Cell
 from flowcraft.errors import DefinitionError, InvalidRequest
 from flowcraft.executor import Dependencies, Executor, open_dependencies
+from flowcraft.gate import Gate, GatedExecutor
 from flowcraft.graph import Graph, compile_graph
+from flowcraft.limits import check_keys
 from flowcraft.local import Listener, LocalRun, Surroundings
 from flowcraft.middleware import Middleware
 from flowcraft.notes import log_level
@@ -76,6 +79,7 @@ class FlowRuntime:
         self._graphs: dict[str, Graph] = {}
         self._ids: dict[str, Graph] = {}
         self._checked: set[str] = set()
+        self._gate = Gate(self.clock)
         for flow in flows:
             self._add_flow(flow)
         for blueprint in blueprints.values() if isinstance(blueprints, Mapping) else blueprints:
@@ -116,6 +120,7 @@ class FlowRuntime:
         content_hash = blueprint.content_hash
         graph = self._graphs.get(content_hash)
         if graph is None:
+            check_keys(blueprint)
             graph = self._graphs[content_hash] = compile_graph(blueprint, strict=self._strict)
         return graph
 
@@ -158,10 +163,16 @@ class FlowRuntime:
         return getattr(flow, "id_of", None)
 
     @asynccontextmanager
-    async def open_executor(self, to_cell: Callable[[object], Cell] | None = None) -> AsyncGenerator[Executor]:
-        """An executor with this runtime's functions, its dependencies open for as long as the block lasts."""
+    async def open_executor(
+        self, to_cell: Callable[[object], Cell] | None = None, gate: Gate | None = None
+    ) -> AsyncGenerator[Executor]:
+        """An executor with this runtime's functions, its dependencies open for as long as the block lasts.
+
+        With a ``gate``, visits under limits wait in it; a worker parks them instead.
+        """
+        make = Executor if gate is None else partial(GatedExecutor, gate)
         async with open_dependencies(self.deps) as deps:
-            yield Executor(
+            yield make(
                 self.registry,
                 deps=deps,
                 middleware=self.middleware,
@@ -208,7 +219,8 @@ class FlowRuntime:
         limit = self.concurrency if concurrency is None else _check_concurrency(concurrency)
         start_input = self.snapshot(input)
         keys = {requested_id(key, "context key"): self.snapshot(value) for key, value in (context or {}).items()}
-        async with self.open_executor(self.snapshot) as executor:
+        gate = self._gate if any(node.limits for node in graph.nodes) else None
+        async with self.open_executor(self.snapshot, gate) as executor:
             around = Surroundings(
                 executor, self.clock, limit, self.snapshot, self.resolve, self.names_of, self.listeners
             )

@@ -37,7 +37,7 @@ def answer_all(
 ) -> None:
     """A fold is committed and ``state`` is the run as it is now. ``acked``: the store acked the deliveries with it."""
     effects = planned.effects
-    aftermath.told += planned.change.events
+    aftermath.told += [event.told() for event in planned.change.events]
     if effects.revoked:
         graph, run_id = state.graph, state.run_id
         revoked = [job_of(graph, run_id, node, activation, "").claim_key for node, activation in effects.revoked]

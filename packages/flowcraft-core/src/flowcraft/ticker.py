@@ -12,21 +12,22 @@ import random
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 from flowcraft.blueprint import Node
 from flowcraft.committer import Committer
-from flowcraft.engine.head import PARKED, Head
-from flowcraft.engine.transition import ChildAsked, Dropped, EngineEvent, Resent, Tick, due_work
+from flowcraft.engine.head import PARKED, Activation, Head
+from flowcraft.engine.transition import ChildAsked, Dropped, EngineEvent, Resent, Tick, due_work, limited
 from flowcraft.errors import AdapterError
-from flowcraft.folding import Applied, Kept, definition_of, job_of, visit_of
+from flowcraft.folding import Applied, definition_of, job_of, visit_of
 from flowcraft.graph import Graph
-from flowcraft.model import TERMINAL, Job, RunSummary
+from flowcraft.hosting import ForHost, Host
+from flowcraft.model import TERMINAL, RunSummary
 from flowcraft.ports import Clock, CoordinationStore, JobQueue, RunStore
 from flowcraft.runstate import RunState
 from flowcraft.sealing import traceback_of
 
-__all__ = ["LONGEST_RESEND", "Host", "TickStats", "Ticker", "unclaimed"]
+__all__ = ["LONGEST_RESEND", "TickStats", "Ticker", "unclaimed"]
 
 _LOG = logging.getLogger("flowcraft.ticker")
 #: While its queue is congested a message is sent again only after so many seconds.
@@ -37,6 +38,7 @@ _LONGEST_PARKED_LOOK: Final = 60.0
 #: A run of which only somebody from outside can want anything: its next commit moves the index.
 _NOTHING_DUE: Final = 30 * 86400.0
 _HOPEFUL: Final = 600.0
+_MEETING: Final = 3.0  # a visit that waits for a limit stays due for so long: every worker is to know of it
 _REMEMBERED: Final = 10_000
 _AT_ONCE: Final = 20
 _QUARANTINE: Final = 5.0
@@ -68,35 +70,6 @@ class _Due:
     children: list[int] = field(default_factory=list[int])
     held: list[str] = field(default_factory=list[str])
     free: set[str] = field(default_factory=set[str])
-
-
-class Host(Protocol):
-    """The worker beside a ticker."""
-
-    def adopts(self, job: Job, node: Node) -> bool:
-        """Whether it has room for a visit that could be executed by it."""
-        ...
-
-    def adopt(self, kept: Kept) -> None:
-        """Execute it."""
-        ...
-
-    async def claim(self, keys: Sequence[str]) -> Sequence[bool]:
-        """See `Keeper`."""
-        ...
-
-    def forget(self, keys: Sequence[str]) -> None:
-        """See `Keeper`."""
-        ...
-
-
-class _ForHost:
-    """Keeps what a tick made READY for the worker beside it: sent out, it might come to one that cannot execute it."""
-
-    def __init__(self, host: Host) -> None:
-        self.wants = host.adopts
-        self.claim = host.claim
-        self.forget = host.forget
 
 
 class Ticker:
@@ -216,20 +189,22 @@ class Ticker:
         def events(graph: Graph, head: Head, now: float) -> Sequence[EngineEvent]:
             return self._events(due, depths, graph, head, now)
 
+        if self._host is not None:
+            await self._host.meet(due.state)
         now = self._committer.time.now()
         graph, head = due.state.graph, due.state.committed()
         planned = events(graph, head, now)
         if due.held:  # whoever works on these has not heard that they are not needed: tell again
             await self._coordination.revoke(due.held)
         if not planned:
-            if self._left_to_others(run_id, head, now):
+            if self._left_to_others(due, graph, head, now):
                 return {}
             await self._store.defer(run_id, token, self._next_look(due, graph, head, now))
             return {}
         host = None if self._offering or not due.woken else self._host
         self._offering = self._offering or host is not None
         try:
-            result = await self._committer.submit(run_id, events, keeper=None if host is None else _ForHost(host))
+            result = await self._committer.submit(run_id, events, keeper=None if host is None else ForHost(host))
             if not isinstance(result, Applied):
                 return {}
             if result.kept is not None and host is not None:
@@ -285,15 +260,17 @@ class Ticker:
             times.append(work.later)
         return max(min(times), now + self._interval)
 
-    def _left_to_others(self, run_id: str, head: Head, now: float) -> bool:
+    def _left_to_others(self, one: _Due, graph: Graph, head: Head, now: float) -> bool:
         """Whether a visit is parked that another worker may be able to execute: then the run stays due for its ticker.
 
         A visit that nobody could execute for long is looked at less often, by everybody.
         """
-        parked = [a for slot, a in head.active.items() if head.state(slot) == PARKED and a.due <= now]
+        due = [(slot, a) for slot, a in head.active.items() if head.state(slot) == PARKED and a.due <= now]
+        parked = [a for slot, a in due if now - a.due < _MEETING or not (limited(a) and self._able(graph, slot, a))]
         if not any(now - activation.at < _HOPEFUL for activation in parked):
             return False
-        self._others[run_id] = self._clock.monotonic() + _PARKED_LOOK
+        pause = min(_PARKED_LOOK, self._next_look(one, graph, head, now) - now)
+        self._others[one.state.run_id] = self._clock.monotonic() + pause
         if len(self._others) > _REMEMBERED:
             self._others.popitem(last=False)
         return True
@@ -301,8 +278,12 @@ class Ticker:
     def _timer_due(self, graph: Graph, head: Head, slots: Sequence[int]) -> bool:
         """Whether the time of one of these has come; a parked visit's has if it could be executed here."""
         return any(
-            head.state(slot) != PARKED or self._can(definition_of(graph, slot, head.active[slot])) for slot in slots
+            head.state(slot) != PARKED or (not limited(a) and self._able(graph, slot, a))
+            for slot, a in ((slot, head.active[slot]) for slot in slots)
         )
+
+    def _able(self, graph: Graph, node: int, activation: Activation) -> bool:
+        return self._can(definition_of(graph, node, activation))
 
     async def _guarded(self, run_id: str, work: _Work, stats: TickStats) -> None:
         """One run's trouble is its own: it is left alone for a while, longer each time, and the page goes on."""

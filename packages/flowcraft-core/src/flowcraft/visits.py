@@ -4,118 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Protocol
 
-from flowcraft.blueprint import Node
 from flowcraft.claims import Claims
 from flowcraft.codec import Codec
 from flowcraft.committer import Committer
 from flowcraft.constructs import SUBFLOW
 from flowcraft.deadletters import record_poisoned
 from flowcraft.engine.draft import MISSING
-from flowcraft.engine.head import Head, group_size
-from flowcraft.engine.inputs import InputPlan, input_plan
-from flowcraft.engine.slots import node_of
 from flowcraft.engine.transition import Dropped, EngineEvent, Failed, Parked, Visit
 from flowcraft.errors import AdapterError, ConditionError, Misconfigured, SerializationError
 from flowcraft.executor import Executor, VisitRequest
-from flowcraft.folding import Applied, Keeper, Kept
+from flowcraft.folding import Applied, Keeper, Kept, Result
 from flowcraft.graph import Graph
+from flowcraft.limits import Permit
 from flowcraft.model import ErrorInfo, Event, Job, ValueKey
 from flowcraft.nodes import ReadContext
 from flowcraft.outcome import outcome_event, storable_text
 from flowcraft.ports import Clock, Delivery, JobQueue, RunStore
 from flowcraft.runstate import slot_of
 from flowcraft.sealing import seal_data, traceback_of
+from flowcraft.turns import Pause, Turns
+from flowcraft.work import Cause, Slot, Work, end_delivery
 
-__all__ = ["MAX_STEPS", "STICKY_SECONDS", "Cause", "Slot", "VisitRunner", "Work", "end_delivery"]
+__all__ = ["MAX_STEPS", "STICKY_SECONDS", "Starter", "VisitRunner"]
 
 #: A chain goes through the queue again after so many steps, or so many seconds: other runs want their turn.
 MAX_STEPS: Final = 16
 STICKY_SECONDS: Final = 0.05
-#: Why the worker cancels a visit: somebody else has it or wants it ended, or the process goes.
-Cause = Literal["lost", "shutdown"]
 _LOG = logging.getLogger("flowcraft.worker")
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """An activation that is current and claimed. ``values`` are those of its input that are known already."""
-
-    job: Job
-    graph: Graph
-    node: int
-    runs: int
-    plan: InputPlan
-    values: Mapping[ValueKey, bytes]
-    depth: int
-    size: int
-
-    @staticmethod
-    def of(job: Job, graph: Graph, head: Head, known: Mapping[ValueKey, bytes]) -> Work:
-        """For an active node of ``head``."""
-        slot = slot_of(graph, job.node, job.item)
-        runs = head.active[slot].runs
-        plan = input_plan(graph, head, slot)
-        values = {key: known[key] for key in plan.keys if key in known}
-        runs = node_of(slot) if runs < 0 else runs
-        return Work(job, graph, slot, runs, plan, values, head.depth, group_size(head, slot))
-
-    @staticmethod
-    def kept(kept: Kept) -> Work:
-        """For what a commit of this worker made READY."""
-        return Work(kept.job, kept.graph, kept.node, kept.runs, kept.plan, kept.values, kept.depth, kept.size)
-
-    @property
-    def definition(self) -> Node:
-        """The node whose function runs."""
-        return self.graph.nodes[self.runs]
-
-    @property
-    def visit(self) -> Visit:
-        """The fence."""
-        return Visit(self.node, self.job.nonce, self.job.visit, self.job.attempt)
-
-    @property
-    def extra(self) -> dict[str, object]:
-        """For the log."""
-        return {"run_id": self.job.run_id, "node_id": self.job.node, "attempt": self.job.attempt}
-
-
-class Slot:
-    """One place of a worker's concurrency. Its delivery stays in hand through all steps of a chain.
-
-    So the queue counts it against the prefetch, and the worker never has more in hand than it may. A visit that the
-    ticker woke for its own worker comes without a delivery.
-    """
-
-    __slots__ = ("cause", "delivery", "job", "key", "poisoned", "running", "since", "steps", "task")
-
-    def __init__(self, job: Job, delivery: Delivery | None, since: float) -> None:
-        self.delivery = delivery
-        self.job = job
-        self.key = job.claim_key
-        self.since = since
-        self.steps = 0
-        self.running = False
-        self.poisoned = False
-        self.cause: Cause | None = None
-        self.task: asyncio.Task[None] | None = None
-
-    def lose(self) -> None:
-        """The lease is gone: cancel the user code, if it runs; an outcome that is being committed goes its way."""
-        if self.running and self.cause is None and self.task is not None:
-            self.cause = "lost"
-            self.task.cancel()
-
-    def shut(self) -> None:
-        """The process goes: cancel the user code, if it runs, and begin no other."""
-        running = self.running and self.cause is None
-        self.cause = self.cause or "shutdown"
-        if running and self.task is not None:
-            self.task.cancel()
 
 
 class Starter(Protocol):
@@ -142,6 +60,7 @@ class VisitRunner:
         max_deliveries: int,
         moved: Callable[[Slot, str], None],
         keeper: Keeper,
+        turns: Turns,
         tell: Callable[[Event], None] | None,
         children: Starter | None = None,
     ) -> None:
@@ -156,6 +75,7 @@ class VisitRunner:
         self._max_deliveries = max_deliveries
         self._moved = moved
         self._keeper = keeper
+        self._turns = turns
         self._tell = tell
 
     async def run(self, slot: Slot, work: Work) -> None:
@@ -164,10 +84,11 @@ class VisitRunner:
         while again is not None:
             again = await self._step(slot, again)
 
-    async def drop(self, slot: Slot, node: int) -> None:
+    async def drop(self, slot: Slot, graph: Graph) -> None:
         """A delivery of a draining visit: nobody works on it, so it is over."""
         job = slot.job
-        await self._commit(slot, job, Dropped(Visit(node, job.nonce, job.visit, job.attempt)), None)
+        visit = Visit(slot_of(graph, job.node, job.item), job.nonce, job.visit, job.attempt)
+        await self._commit(slot, job, Dropped(visit), graph, slot.delivery)
 
     async def _step(self, slot: Slot, work: Work) -> Work | None:
         try:
@@ -188,39 +109,74 @@ class VisitRunner:
             await self.hand_back(slot, work.job, delay=delay, forgive=not slot.poisoned)
             return None
         slot.steps += 1
-        sticky = slot.steps < MAX_STEPS and self._clock.monotonic() - slot.since < STICKY_SECONDS
-        kept = await self._commit(slot, work.job, event, self._keeper if sticky else None)
+        age = self._clock.monotonic() - slot.since
+        if slot.permit is not None:
+            goes_on = slot.cause is None and slot.steps < MAX_STEPS and age < self._claims.ttl
+            if goes_on and self._turns.awaited(slot.permit):
+                return await self._hand_over(slot, work.job, event, slot.permit, work.graph)
+            await self.leave(slot)
+        sticky = slot.steps < MAX_STEPS and age < STICKY_SECONDS
+        result = await self._commit(slot, work.job, event, work.graph, slot.delivery, self._keeper if sticky else None)
+        return self._go_on(slot, result.kept) if isinstance(result, Applied) else None
+
+    def _go_on(self, slot: Slot, kept: Kept | None) -> Work | None:
         if kept is None:
             return None
         old, slot.job, slot.key = slot.key, kept.job, kept.job.claim_key
         self._moved(slot, old)
         return Work.kept(kept)
 
+    async def _hand_over(self, slot: Slot, job: Job, event: EngineEvent, permit: Permit, graph: Graph) -> Work | None:
+        """Commit, and go on with a visit that waits for this one's permit; the delivery stays in hand for it."""
+        if await self._commit(slot, job, event, graph, None) is None:
+            return None
+        kept = await self._turns.hand_over(permit)
+        if kept is None and slot.delivery is not None:
+            await end_delivery(slot.delivery.ack())
+        return self._go_on(slot, kept)
+
+    async def leave(self, slot: Slot) -> None:
+        """Give back what the visit in the slot was allowed by limits."""
+        permit, slot.permit = slot.permit, None
+        if permit is not None:
+            await self._turns.leave(permit)
+
+    async def _poison(self, slot: Slot, work: Work) -> EngineEvent | None:
+        """The failure of a visit whose executions vanish again and again; None: it may be executed once more."""
+        job = work.job
+        text = await self._claims.poisoned(job.visit_key, self._max_deliveries)
+        if text is None:
+            return None
+        _LOG.error("poisoned: %s", text, extra=work.extra)
+        slot.poisoned = True
+        await record_poisoned(self._store, job, self._max_deliveries, text)
+        return Failed(work.visit, ErrorInfo("Poisoned", text), retryable=False, fatal=True)
+
     async def _execute(self, slot: Slot, work: Work) -> EngineEvent | None:
         """The visit's outcome; None: it was not begun, because the process goes."""
         definition, job = work.definition, work.job
         if not self._executor.can_run(definition):
             return Parked(work.visit, f"no function for {definition.uses!r} where it was tried")
-        again = slot.delivery is not None and slot.delivery.redelivered and slot.steps == 0
-        if again or job.resend > 0:
-            deaths = await self._claims.begun(job.claim_key)
-            if deaths >= self._max_deliveries:
-                text = f"{deaths} executions of this visit began and left no outcome; it is not tried again"
-                _LOG.error("poisoned: %s", text, extra=work.extra)
-                slot.poisoned = True
-                await record_poisoned(self._store, job, deaths, text)
-                return Failed(work.visit, ErrorInfo("Poisoned", text), retryable=False, fatal=True)
+        redelivered = slot.delivery is not None and slot.delivery.redelivered and slot.steps == 0
+        again = redelivered or job.resend > 0
         if slot.cause is not None:
             return None
         slot.running = True
         try:
             given = await self._input(work)
+            if slot.permit is None:  # else it was handed over by the visit before
+                turn = await self._turns.admit(job, work.node, definition, given)
+                if isinstance(turn, Pause):
+                    return Parked(work.visit, turn.reason, turn.delay, again)
+                slot.permit = turn
+            if again and (death := await self._poison(slot, work)) is not None:
+                return death
             if definition.uses == SUBFLOW and self._children is not None:
                 return await self._children.start(work, given)
             request = VisitRequest(
                 job.run_id, definition, job.visit, job.attempt, given, self._reader(job.run_id),
                 self._hinter(work) if self._tell is not None else None,
-                -1 if job.item < 0 else job.item * work.size, work.size,
+                -1 if job.item < 0 else job.item * work.size, work.size, timed=True,
             )  # fmt: skip
             if request.hint is not None:
                 request.hint("node:started", {})
@@ -261,10 +217,14 @@ class VisitRunner:
 
         return hint
 
-    async def _commit(self, slot: Slot, job: Job, event: EngineEvent, keeper: Keeper | None) -> Kept | None:
-        """Submit an outcome; what cannot be committed is handed back."""
+    async def _commit(
+        self, slot: Slot, job: Job, event: EngineEvent, graph: Graph, delivery: Delivery | None,
+        keeper: Keeper | None = None,
+    ) -> Result | None:  # fmt: skip
+        """Submit an outcome; what cannot be committed is handed back (None)."""
+        submit = self._committer.submit
         try:
-            result = await self._committer.submit(job.run_id, event, delivery=slot.delivery, keeper=keeper)
+            result = await submit(job.run_id, event, delivery=delivery, keeper=keeper, graph=graph)
         except AdapterError as error:
             _LOG.warning("an outcome is not committed, its visit is handed back: %s", error, extra=_extra(job))
             await self.hand_back(slot, job, delay=1.0)
@@ -275,7 +235,7 @@ class VisitRunner:
             await self.hand_back(slot, job, delay=self._claims.ttl, forgive=False)
             return None
         self._claims.finish(job.claim_key)
-        return result.kept if isinstance(result, Applied) else None
+        return result
 
     async def _interrupted(self, slot: Slot, work: Work, cause: Cause) -> None:
         """The user code was cancelled: say so if the visit was to be ended, else leave it to somebody else."""
@@ -286,13 +246,13 @@ class VisitRunner:
             if slot.delivery is not None:  # the visit is its new owner's, whose safety is the ticker
                 await end_delivery(slot.delivery.ack())
         else:
-            await self._commit(slot, work.job, Dropped(work.visit), None)
+            await self._commit(slot, work.job, Dropped(work.visit), work.graph, slot.delivery)
 
     async def hand_back(self, slot: Slot, job: Job, *, delay: float, forgive: bool = True) -> None:
         """Let another worker have a visit. The lease goes first: whoever gets the message must be able to take it."""
         await self._claims.release([job.claim_key])
         if forgive:
-            await self._claims.forgive(job.claim_key)
+            await self._claims.forgive(job.visit_key)
         longest = self._queue.capabilities.max_delay
         delay = delay if longest is None else min(delay, longest)
         delivery = slot.delivery
@@ -310,11 +270,3 @@ class VisitRunner:
 
 def _extra(job: Job) -> dict[str, object]:
     return {"run_id": job.run_id, "node_id": job.node, "attempt": job.attempt}
-
-
-async def end_delivery(ending: Awaitable[None]) -> None:
-    """Await an ack, a retry or the like; if the broker does not take it, the message comes again by itself."""
-    try:
-        await ending
-    except AdapterError as error:
-        _LOG.warning("a delivery could not be ended: %s", error)

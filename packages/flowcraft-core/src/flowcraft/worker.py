@@ -22,9 +22,13 @@ from flowcraft.errors import AdapterError, InvalidRequest, Unavailable
 from flowcraft.executor import Executor
 from flowcraft.folding import Kept
 from flowcraft.intake import Intake
+from flowcraft.limits import Limits, Permit
 from flowcraft.model import Event, Job
 from flowcraft.ports import Clock, CoordinationStore, Delivery, EventBus, JobQueue, RunStore
-from flowcraft.visits import Starter, VisitRunner, end_delivery
+from flowcraft.runstate import RunState
+from flowcraft.turns import Turns
+from flowcraft.visits import Starter, VisitRunner
+from flowcraft.work import end_delivery
 from flowcraft.writing import backoff
 
 __all__ = ["Worker", "WorkerOptions"]
@@ -72,6 +76,7 @@ class Worker:
         codec: Codec,
         clock: Clock,
         events: EventBus | None = None,
+        limits: Limits | None = None,
         side_tasks: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
         owner: str | None = None,
         children: Starter | None = None,
@@ -87,6 +92,11 @@ class Worker:
         self._served = frozenset(options.queues)
         self._claims = Claims(coordination, self.owner, options.lease_ttl, clock)
         self._intake = Intake(committer, self._claims, clock, options.concurrency)
+        self._turns = Turns(
+            limits or Limits(), committer, store=store, coordination=coordination, codec=codec, clock=clock,
+            owner=self.owner, ttl=options.lease_ttl,
+        )  # fmt: skip
+        self._turns.serve(self)
         self._hints: list[Event] = []
         self._hinting: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
@@ -96,7 +106,7 @@ class Worker:
             VisitRunner(
                 committer, executor, self._claims, store=store, queue=queue, codec=codec, clock=clock,
                 max_deliveries=options.max_deliveries, moved=self._intake.move, keeper=self,
-                tell=None if events is None else self._tell, children=children,
+                turns=self._turns, tell=None if events is None else self._tell, children=children,
             )
         )  # fmt: skip
 
@@ -147,6 +157,7 @@ class Worker:
 
     async def _supervise(self) -> None:
         side = [asyncio.create_task(self._beat(), name="flowcraft heartbeat")]
+        side.append(asyncio.create_task(self._turns.run(), name="flowcraft limits"))
         side += [asyncio.create_task(make(), name="flowcraft ticker") for make in self._side_tasks]
         receiving = asyncio.create_task(self._receive(), name="flowcraft receiver")
         try:
@@ -234,7 +245,7 @@ class Worker:
             await self._claims.sweep()
             if self._clock.monotonic() >= due:
                 due = self._clock.monotonic() + period
-                await self._renew(visibility)
+                await asyncio.gather(self._renew(visibility), self._turns.renew())
 
     async def _renew(self, visibility: float) -> None:
         slots = dict(self._intake.slots)
@@ -263,11 +274,20 @@ class Worker:
 
     def adopts(self, job: Job, node: Node) -> bool:
         """Whether this worker has room for a visit that its ticker wakes."""
-        return self._intake.may_adopt and self.wants(job, node)
+        return self._intake.room > 0 and self.wants(job, node)
 
-    def adopt(self, kept: Kept) -> None:
-        """Execute a visit that its ticker woke and claimed for it."""
-        self._intake.adopt(kept)
+    def adopt(self, kept: Kept, permit: Permit | None = None) -> None:
+        """Execute a visit that its ticker, or the turn under a limit, woke and claimed for it."""
+        self._intake.adopt(kept, permit)
+
+    @property
+    def room(self) -> int:
+        """For how many visits there is a place whose turn under a limit has come."""
+        return 0 if self._stopping.is_set() else self._intake.room
+
+    async def meet(self, state: RunState) -> None:
+        """Its ticker looks at a run: some of its visits may wait for a limit."""
+        await self._turns.meet(state)
 
     def _revoked(self, keys: Sequence[str]) -> None:
         """A commit of this process wants these visits ended: do not wait for the heartbeat."""

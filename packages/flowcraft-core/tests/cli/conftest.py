@@ -1,5 +1,6 @@
 """An application in a folder of its own, and the command run in this process."""
 
+import logging
 import sys
 import uuid
 from collections.abc import Callable
@@ -95,7 +96,13 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     monkeypatch.delenv("FLOWCRAFT_DEBUG", raising=False)
 
     def call(*arguments: str) -> tuple[int, str, str]:
-        code = main(arguments)
+        logger = logging.getLogger()
+        level, handlers = logger.level, logger.handlers[:]
+        try:
+            code = main(arguments)
+        finally:  # it may set up the logging of its process, which is that of other tests, too
+            logger.setLevel(level)
+            logger.handlers[:] = handlers
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 

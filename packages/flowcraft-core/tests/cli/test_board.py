@@ -6,10 +6,11 @@ import re
 import pytest
 
 from flowcraft.blueprint import ANY, Blueprint, Edge, Node
-from flowcraft.cli.board import ASCII, FANCY, Board, clip, seconds
+from flowcraft.cli.board import ASCII, FANCY, Board, clip, columns, seconds
 from flowcraft.cli.failures import one_line
 from flowcraft.cli.screen import Screen, style_of
-from flowcraft.cli.timeline import draw_timeline, stretches
+from flowcraft.cli.timeline import Span, Stretch, draw_timeline, longest, shown, stretches
+from flowcraft.engine.view import NodeView
 from flowcraft.model import Event
 
 
@@ -161,25 +162,56 @@ def blueprint() -> Blueprint:
     return Blueprint("t", nodes, (Edge("a", "b"), Edge("a", "c"), Edge("b", "d"), Edge("c", "d")))
 
 
-def test_timeline_begins_where_the_predecessors_ended() -> None:
+def test_timeline_tells_waiting_from_running() -> None:
     events = [
         event("run:started", at=10.0, seq=1),
-        event("node:completed", "a", 12.0, seq=2),
-        event("node:retrying", "b", 13.0, seq=3, error="E: late", due=14.0),
-        event("node:completed", "b", 15.0, seq=4, attempt=2),
+        event("node:completed", "a", 12.0, seq=2, took=0.5),
+        event("node:retrying", "b", 13.0, seq=3, error="E: late", due=14.0, took=1.0),
+        event("node:completed", "b", 15.0, seq=4, attempt=2, took=0.25, attempts=3),
         event("node:completed", "c", 16.0, seq=5),
-        event("node:completed", "d", 17.0, seq=6),
+        event("node:completed", "d", 17.0, seq=6, took=60.0),
         event("run:completed", at=17.0, seq=7),
     ]
     found = {stretch.node: stretch for stretch in stretches(blueprint(), events, 17.0)}
-    assert found["a"].spans == [(10.0, 12.0)]
-    assert found["b"].spans == [(12.0, 13.0), (14.0, 15.0)]
-    assert found["c"].spans == [(12.0, 16.0)]
-    assert found["d"].spans == [(15.0, 17.0)], "an any join is ready with its first predecessor"
-    lines = draw_timeline(list(found.values()), width=75, style=ASCII)
-    assert all(len(line) <= 90 for line in lines)
-    assert lines[1].endswith("completed, attempt 2")
-    assert re.fullmatch(r"b +=+ +=+ +3\.0 s  completed, attempt 2", lines[1])
+    assert found["a"].spans == [Span(10.0, 11.5, 12.0)]
+    assert found["b"].spans == [Span(12.0, 12.0, 13.0), Span(14.0, 14.75, 15.0)]
+    assert (found["b"].took, found["b"].waited, found["b"].attempt) == (1.25, 0.75, 3)
+    assert found["c"].spans == [Span(12.0, 12.0, 16.0)], "how long it took is not known"
+    assert found["d"].spans == [Span(15.0, 15.0, 17.0)], "an any join is ready with its first predecessor"
+    lines = draw_timeline(shown(found.values(), 10), width=75, style=ASCII)
+    assert all(len(line) <= 75 for line in lines)
+    assert re.fullmatch(r"  0 +7\.0 s +ran = +waited -", lines[0])
+    assert re.fullmatch(r"b +=+ +-+=+ +1\.2 s +0\.75 s completed x3", lines[2])
+    assert longest(found.values(), 2) == [("c", 4.0, 1), ("d", 2.0, 1)]
+
+
+def test_what_is_not_over_is_drawn_until_now() -> None:
+    events = [
+        event("run:started", at=10.0, seq=1),
+        event("node:completed", "a", 12.0, seq=2),
+        event("node:parked", "b", 13.0, seq=3, reason="no function"),
+    ]
+    nodes = {n: NodeView(n, s, 1, None) for n, s in {"a": "completed", "b": "parked", "c": "ready"}.items()}  # type: ignore[arg-type]  # they are states
+    found = {stretch.node: stretch for stretch in stretches(blueprint(), events, 20.0, nodes)}
+    assert (found["b"].state, found["b"].spans) == ("parked", [Span(12.0, 13.0, 13.0)])
+    assert (found["c"].state, found["c"].spans) == ("ready", [Span(12.0, 20.0, 20.0)])
+    assert list(found) == ["a", "b", "c"]
+
+
+def test_of_many_visits_those_in_trouble_and_the_longest_are_shown() -> None:
+    found = [Stretch(f"n{n}", 1, "completed", [Span(0.0, 0.0, float(n))]) for n in range(50)]
+    found[3].state, found[4].attempt, found[5].state = "failed", 2, "skipped"
+    found[5].spans = []
+    assert {stretch.node for stretch in shown(found, 4)} == {"n3", "n4", "n49", "n48"}
+    assert len(shown(found, 100)) == 49
+
+
+def test_lines_are_never_wider_than_the_screen() -> None:
+    names = ("x" * 200, "日本語の名前" * 20, "a")
+    found = [Stretch(name, 12, "retrying", [Span(0.0, 1.0, 1e5)], attempt=3) for name in names]
+    for width in (60, 79, 119):
+        lines = draw_timeline(found, width=width, style=FANCY)
+        assert all(columns(line) <= width for line in lines), [columns(line) for line in lines]
 
 
 def test_timeline_of_nothing() -> None:

@@ -90,10 +90,58 @@ def test_inspect(app: Application, url: str) -> None:
     assert "flow     order (version 1), 3 nodes" in out
     assert "status   failed" in out
     assert "failed: charge: ValueError: never" in out
+    assert 'raise ValueError("never")' in out, "with its trace"
     assert "skipped: alert" in out
+    assert "the longest nodes" in out
+    assert "charge" in out.split("waited")[1].splitlines()[2]
+    assert "failed x2" in out
     told = json.loads(app.call("inspect", "r1", "--url", url, "--json")[1])
     assert [visit["node"] for visit in told["visits"] if visit["state"] == "completed"] == ["price"]
     assert [event["seq"] for event in told["events"]] == list(range(1, len(told["events"]) + 1))
+
+
+def test_inspect_tells_what_the_figures_are_made_of(app: Application, url: str) -> None:
+    app.call("run", app.flow, "--url", url, "--run-id", "r1", "--input", '"flaky"')
+    told = json.loads(app.call("inspect", "r1", "--url", url, "--json")[1])
+    charge = next(visit for visit in told["visits"] if visit["node"] == "charge")
+    assert charge["attempt"] == 2
+    assert 0 < charge["took"] < told["seconds"]
+    assert {row["node"] for row in told["longest"]} == {"price", "charge"}
+    assert all("head" not in event for event in told["events"])
+    assert all(0 <= event["data"]["took"] < 60 for event in told["events"] if event["type"] == "node:completed")
+
+
+def test_inspect_at_an_earlier_moment(app: Application, url: str) -> None:
+    app.call("run", app.flow, "--url", url, "--run-id", "r1", "--input", '"bad"')
+    events = json.loads(app.call("inspect", "r1", "--url", url, "--json")[1])["events"]
+    code, out, err = app.call("inspect", "r1", "--url", url, "--at", "1")
+    assert (code, err) == (0, "")
+    assert out.startswith("r1  after event 1 (run:started, ")
+    assert out.splitlines()[1] == "running  2 pending, 1 ready"
+    last = json.loads(app.call("inspect", "r1", "--url", url, "--at", str(len(events)), "--json")[1])
+    assert (last["status"], last["nodes"]["charge"]["state"]) == ("failed", "failed")
+    assert last["event"]["type"] == "run:failed"
+    assert app.call("inspect", "r1", "--url", url, "--at", "99") == (
+        2, "", "flowcraft: run 'r1' has no event number 99\n",
+    )  # fmt: skip
+    assert app.call("inspect", "r1", "--url", url, "--at", "0")[0] == 2
+
+
+def test_migrate_run(app: Application, url: str) -> None:
+    app.call("start", app.flow, "--url", url, "--run-id", "r1", "--input", "1")
+    nodes = [{"id": n, "uses": f"order.{n}"} for n in ("alert", "charge", "price")]
+    edges = [{"source": "price", "target": "charge"}, {"source": "charge", "target": "alert"}]
+    (app.folder / "v2.json").write_text(
+        json.dumps({"id": "order", "nodes": nodes, "edges": edges, "metadata": {"version": "2"}}), encoding="utf-8"
+    )
+    assert app.call("migrate-run", "r1", "v2.json", "--url", url) == (0, "r1  moved to order (version 2)\n", "")
+    told = json.loads(app.call("migrate-run", "r1", "v2.json", "--url", url, "--json")[1])
+    assert (told["migrated"], told["flow"]) == (False, "order")
+    assert "flow     order (version 2), 3 nodes" in app.call("inspect", "r1", "--url", url)[1]
+    (app.folder / "v3.json").write_text('{"id": "x", "nodes": [{"id": "a", "uses": "f"}]}', encoding="utf-8")
+    code, out, err = app.call("migrate-run", "r1", "v3.json", "--url", url)
+    assert (code, out) == (2, "")
+    assert err.startswith("flowcraft: the run cannot be moved: 'price' are not in the new blueprint")
 
 
 def test_inspect_with_logs(app: Application, url: str) -> None:

@@ -360,6 +360,24 @@ async def test_events_are_numbered_without_gaps(backend: Backend) -> None:
     assert (await store.read_events("missing")).items == ()
 
 
+async def test_a_commit_may_move_a_document_to_another_blueprint(backend: Backend) -> None:
+    store = backend.store
+    for run_id in ("r", "other"):
+        await store.create(new(run_id, blueprint_id="b1", blueprint_hash="h1", wake_at=1.0))
+    assert (await store.commit([change("r", "t0", "t1", index=index(wake_at=1.0))]))[0].applied
+    assert await all_ids(store, blueprint_id="b1") == ["other", "r"], "without one it stays"
+    lost, moved = (
+        await store.commit([change("other", "wrong", "t1", blueprint=("b2", "h2"))]),
+        await store.commit([change("r", "t1", "t2", blueprint=("b2", "h2"), index=index(wake_at=1.0))]),
+    )
+    assert [lost[0].applied, moved[0].applied] == [False, True]
+    assert await all_ids(store, blueprint_id="b1") == ["other"]
+    assert await all_ids(store, blueprint_id="b2") == ["r"]
+    for page in (await store.list(blueprint_id="b2"), await store.due(5.0)):
+        row = next(row for row in page.items if row.run_id == "r")
+        assert (row.blueprint_id, row.blueprint_hash, row.token, row.created_at) == ("b2", "h2", "t2", 5.0)
+
+
 async def test_blueprints_are_stored_once(backend: Backend) -> None:
     store = backend.store
     assert await store.load_blueprint("h") is None

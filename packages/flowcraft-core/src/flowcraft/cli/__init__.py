@@ -15,10 +15,11 @@ from typing import Any, cast
 from flowcraft.cli.deadletters import deadletters_command
 from flowcraft.cli.documents import diagram_command, lint_command
 from flowcraft.cli.failures import OK, USAGE, report
+from flowcraft.cli.inspecting import inspect_command
 from flowcraft.cli.looking import (
     cancel_command,
-    inspect_command,
     list_command,
+    migrate_run_command,
     reconcile_command,
     status_command,
 )
@@ -39,6 +40,7 @@ _COMMANDS: Mapping[str, Command] = {
     "cancel": cancel_command,
     "reconcile": reconcile_command,
     "inspect": inspect_command,
+    "migrate-run": migrate_run_command,
     "deadletters": deadletters_command,
     "lint": lint_command,
     "diagram": diagram_command,

@@ -11,7 +11,7 @@ from typing import Final
 from flowcraft.cli.failures import one_line
 from flowcraft.model import TERMINAL, Event
 
-__all__ = ["ASCII", "FANCY", "Board", "Row", "Style", "clip", "seconds"]
+__all__ = ["ASCII", "FANCY", "Board", "Row", "Style", "clip", "columns", "seconds"]
 
 _SETTLED: Final = frozenset({"completed", "failed", "skipped", "cancelled"})
 #: How nodes are sorted when not all of them fit on the screen.
@@ -133,7 +133,7 @@ class Board:
             self.status, self.ended = word, event.at
         elif word == "cancelling":
             self.status = word
-        return None if word in TERMINAL else f"run {self.run_id} {word}"
+        return None if word in TERMINAL or word == "updated" else f"run {self.run_id} {word}"
 
     def _told(self, row: Row, event: Event) -> str:
         words = [row.id, "trying again" if row.state == "running" else row.state]
@@ -170,7 +170,7 @@ class Board:
         shown = self._shown(max(1, height - 1))
         if self.ended is not None and len(shown) < len(self.rows):
             shown = [row for row in shown if row.state in ("failed", "cancelled")]
-        wide = min(max((_columns(row.id) for row in shown), default=0), max(8, width // 2 - 4))
+        wide = min(max((columns(row.id) for row in shown), default=0), max(8, width // 2 - 4))
         lines = [self._head(now, width, style), *(self._line(row, now, wide, width, style) for row in shown)]
         if len(shown) < len(self.rows) and len(lines) < height:
             left = Counter(row.state for row in self.rows.values())
@@ -192,7 +192,7 @@ class Board:
     def _head(self, now: float, width: int, style: Style) -> str:
         figures = style.dot.join(self._figures(now))
         name = clip(self.run_id, max(8, width // 3), style.more)
-        room = min(40, width - _columns(name) - _columns(figures) - 4)
+        room = min(40, width - columns(name) - columns(figures) - 4)
         settled = sum(row.state in _SETTLED for row in self.rows.values())
         if room < 8:
             return clip(f"{name}  {figures}", width, style.more)
@@ -202,7 +202,7 @@ class Board:
 
     def _line(self, row: Row, now: float, wide: int, width: int, style: Style) -> str:
         name = clip(one_line(row.id), wide, style.more)
-        name += " " * (wide - _columns(name))
+        name += " " * (wide - columns(name))
         took = now - row.since if row.state == "running" and row.since is not None else row.took
         words = [f"{row.state:9}", f"{'' if took is None else seconds(max(0.0, took)):>8}"]
         if row.attempt > 1:
@@ -233,18 +233,19 @@ def seconds(value: float) -> str:
 
 def clip(text: str, width: int, more: str) -> str:
     """``text`` in at most ``width`` columns of a terminal."""
-    if _columns(text) <= width:
+    if columns(text) <= width:
         return text
-    made, used, room = "", 0, width - _columns(more)
+    made, used, room = "", 0, width - columns(more)
     for char in text:
-        used += _columns(char)
+        used += columns(char)
         if used > room:
             break
         made += char
     return (made + more)[: max(0, width)]
 
 
-def _columns(text: str) -> int:
+def columns(text: str) -> int:
+    """How many columns of a terminal ``text`` takes."""
     if text.isascii():
         return len(text)
     return sum(

@@ -1,4 +1,4 @@
-"""``flowcraft status``, ``list``, ``cancel``, ``reconcile`` and ``inspect``: what goes on in a store."""
+"""``flowcraft status``, ``list``, ``cancel``, ``migrate-run`` and ``reconcile``: what goes on in a store."""
 
 from __future__ import annotations
 
@@ -7,27 +7,23 @@ import dataclasses
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
 
 from flowcraft.adapter import Adapter
 from flowcraft.blueprint import Blueprint
-from flowcraft.cli.board import Board, clip, seconds
+from flowcraft.cli.board import Board, seconds
 from flowcraft.cli.failures import FAILED, OK, one_line
 from flowcraft.cli.payload import to_json
 from flowcraft.cli.results import moment, print_result, print_table, view_data
 from flowcraft.cli.running import follow
 from flowcraft.cli.screen import Screen, style_of
-from flowcraft.cli.targets import store_of
-from flowcraft.cli.timeline import Stretch, draw_timeline, stretches
+from flowcraft.cli.targets import adapter_of, load_target, store_of
 from flowcraft.errors import Misconfigured, RunNotFound
-from flowcraft.model import Event
-from flowcraft.notes import LogRecord, Progress
 from flowcraft.runstate import unpack_head
 
 __all__ = [
     "cancel_command",
-    "inspect_command",
     "list_command",
+    "migrate_run_command",
     "reconcile_command",
     "status_command",
     "stored_blueprint",
@@ -91,6 +87,22 @@ async def cancel_command(args: argparse.Namespace) -> int:
         return OK
 
 
+async def migrate_run_command(args: argparse.Namespace) -> int:
+    """Move a run to another blueprint."""
+    target = load_target(args.target, args.registry)
+    blueprint = target.blueprint(args.flow)
+    async with adapter_of(target, args.url) as adapter:
+        moved = await adapter.migrate_run(args.run_id, blueprint)
+        if args.json:
+            told = {"run_id": args.run_id, "migrated": moved, "flow": blueprint.id, "hash": blueprint.content_hash}
+            print(to_json(told))
+        else:
+            version = f" (version {one_line(blueprint.version)})" if blueprint.version else ""
+            what = "moved to" if moved else "is already on"
+            print(f"{one_line(args.run_id)}  {what} {one_line(blueprint.id)}{version}")
+        return OK
+
+
 async def reconcile_command(args: argparse.Namespace) -> int:
     """Repair what seems stuck."""
     async with store_of(args.app, args.url) as adapter:
@@ -117,64 +129,3 @@ async def stored_blueprint(adapter: Adapter, run_id: str) -> Blueprint:
     if data is None:
         raise Misconfigured(f"the blueprint {content_hash} of run {run_id!r} is not in the store")
     return Blueprint.from_json(data)
-
-
-async def inspect_command(args: argparse.Namespace) -> int:
-    """The timeline and the errors of a run, from its history."""
-    async with store_of(args.app, args.url) as adapter:
-        handle = adapter.run(args.run_id)
-        view = await handle.view()
-        blueprint = await stored_blueprint(adapter, args.run_id)
-        events = await handle.history()
-        visits = stretches(blueprint, events, time.time())
-        logs, progress = (await handle.logs(), await handle.progress()) if args.logs else ((), {})
-        if args.json:
-            told = {**view_data(args.run_id, view), "flow": blueprint.id, "visits": [v.to_dict() for v in visits]}
-            if args.logs:
-                told |= {"logs": logs, "progress": progress}
-            print(to_json({**told, "events": [dataclasses.asdict(event) for event in events]}))
-            return OK
-        _print_summary(args.run_id, blueprint, view.status, events)
-        style = style_of(sys.stdout)
-        for line in draw_timeline(visits, width=max(60, shutil.get_terminal_size().columns - 1), style=style):
-            print(line)
-        _print_rest(visits, style.more)
-        _print_notes(logs, progress)
-        return OK
-
-
-def _print_summary(run_id: str, blueprint: Blueprint, status: str, events: Sequence[Event]) -> None:
-    print(f"run      {one_line(run_id)}")
-    version = f" (version {blueprint.version})" if blueprint.version else ""
-    print(f"flow     {one_line(blueprint.id)}{version}, {len(blueprint.nodes)} nodes")
-    print(f"status   {status}")
-    if events:
-        print(f"started  {moment(events[0].at)}, {seconds(events[-1].at - events[0].at)} to the last event")
-        kinds = [event.type for event in events]
-        retries, fallbacks = kinds.count("node:retrying"), kinds.count("node:fallback")
-        print(f"events   {len(events)}, {retries} later retries, {fallbacks} fallbacks")
-    else:
-        print("events   none: this store keeps no history")
-    print()
-
-
-def _print_rest(visits: list[Stretch], more: str) -> None:
-    skipped = [one_line(visit.node) for visit in visits if visit.state == "skipped"]
-    if skipped:
-        print(clip(f"\nskipped: {', '.join(skipped)}", 400, more))
-    for visit in visits:
-        if visit.error:
-            print(f"\n{visit.state}: {one_line(visit.node)}: {visit.error}")
-
-
-def _print_notes(logs: Sequence[LogRecord], progress: Mapping[str, Progress]) -> None:
-    if progress:
-        print()
-    for node, last in progress.items():
-        print(f"progress of {one_line(node)}: {last.share:.0%} {one_line(last.text)}".rstrip())
-    if logs:
-        print()
-    for record in logs:
-        tries = f", attempt {record.attempt}" if record.attempt > 1 else ""
-        where = f"{one_line(record.node_id)}" + (f" #{record.visit}" if record.visit > 1 else "") + tries
-        print(f"{moment(record.at)}  {record.level:<8}  {where}: {one_line(record.message)}")

@@ -40,7 +40,7 @@ def build_parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"flowcraft-core {version}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", parser_class=Parser)
     looking = (_status, _list, _inspect, _lint, _diagram)
-    for add in (_run, _worker, _start, _cancel, _reconcile, _deadletters, _schedule, *looking):
+    for add in (_run, _worker, _start, _cancel, _migrate_run, _reconcile, _deadletters, _schedule, *looking):
         add(commands)
     return parser
 
@@ -213,7 +213,16 @@ def _reconcile(commands: _Commands) -> None:
 
 def _inspect(commands: _Commands) -> None:
     parser = _add(commands, "inspect", "show a run's timeline and errors", _run_id, _app, _json)
+    parser.add_argument(
+        "--at", metavar="SEQ", type=_number(int, 1), help="its state as it was after event number SEQ, instead"
+    )
+    parser.add_argument("--all", action="store_true", help="every visit, retry and failure, however many there are")
     parser.add_argument("--logs", action="store_true", help="and what its nodes logged, and how far they said to be")
+
+
+def _migrate_run(commands: _Commands) -> None:
+    told = "move a run that goes on to another blueprint, where its nodes still match"
+    _add(commands, "migrate-run", told, _run_id, _target, _flow, _url, _json)
 
 
 def _deadletters(commands: _Commands) -> None:

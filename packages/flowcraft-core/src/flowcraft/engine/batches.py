@@ -92,7 +92,7 @@ def fill(draft: Draft, node: int) -> None:
         draft.rearm(item_slot(node, item), batch.visit, 1)
 
 
-def come_back(draft: Draft, slot: int) -> bool:
+def come_back(draft: Draft, slot: int, again: Activation | None = None) -> bool:
     """Make an item READY whose time has come; False if it left the window, which has no room now."""
     head = draft.head
     batch, old = head.batches[node_of(slot)], head.active[slot]
@@ -101,7 +101,7 @@ def come_back(draft: Draft, slot: int) -> bool:
             return False
         batch.away.discard(item_of(slot))
         batch.busy += 1
-    draft.resume(slot, Activation(draft.nonce, draft.now, old.visit, old.attempt))
+    draft.resume(slot, again or Activation(draft.nonce, draft.now, old.visit, old.attempt))
     return True
 
 
@@ -119,7 +119,7 @@ def item_completed(draft: Draft, slot: int, output: Cell, failed: int) -> None:
     head, node = draft.head, node_of(slot)
     activation, batch = head.active[slot], head.batches[node]
     draft.write(result_key(draft.graph.ids[node], batch.under, item_of(slot)), output)
-    draft.note("item:completed", slot, activation.visit, activation.attempt)
+    draft.note("item:completed", slot, activation.visit, activation.attempt, **draft.take_measured())
     _end(draft, slot, FAILED if failed else COMPLETED)
     if failed:
         _count_failures(draft, slot, failed, ErrorInfo("ItemFailed", f"{failed} of its items failed"))
@@ -141,7 +141,7 @@ def item_failed(
         return
     told: dict[str, object] = {"error": {"kind": error.kind, "message": error.text[:2000]}}
     draft.write(result_key(draft.graph.ids[node], batch.under, item_of(slot)), draft.encode(told))
-    draft.note("item:failed", slot, activation.visit, attempts, error=str(error))
+    draft.note("item:failed", slot, activation.visit, attempts, error=str(error), **draft.take_measured())
     _end(draft, slot, FAILED)
     _count_failures(draft, slot, batch.members(item_of(slot)), error)
 

@@ -168,7 +168,8 @@ def undone(draft: Draft, node: int) -> None:
     head.states[node] = COMPLETED
     pair = head.undo.pop()
     head.done.remove(pair)
-    draft.note("node:undone", node, activation.visit, activation.attempt, by=draft.graph.ids[activation.runs])
+    draft.note("node:undone", node, activation.visit, activation.attempt, by=draft.graph.ids[activation.runs],
+               **draft.take_measured())  # fmt: skip
 
 
 def undo_failed(
@@ -187,4 +188,4 @@ def undo_failed(
     head.failures.append(Failure(node, ((activation.runs, activation.visit),)))
     head.undo, head.goal = [], ()
     head.phase, head.cause = "failing", f"node {graph.ids[node]!r} could not be undone: {error}"
-    draft.note("node:failed", node, activation.visit, error=str(error), by=name)
+    draft.note("node:failed", node, activation.visit, 0, error=str(error), by=name, **draft.take_measured())

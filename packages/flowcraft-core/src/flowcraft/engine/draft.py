@@ -101,8 +101,8 @@ class Draft:
     __slots__ = (
         "_altered", "_shared", "changed", "children", "decode", "deleted", "encode", "ended", "exits", "facts",
         "failed", "finals", "fired",
-        "graph", "head", "left", "nonce", "now", "read", "ready", "revoked", "scheduled", "special", "spread", "times",
-        "unneeded", "values", "work",
+        "graph", "head", "left", "measured", "nonce", "now", "read", "ready", "revoked", "scheduled", "special",
+        "spread", "times", "unneeded", "values", "work",
     )  # fmt: skip
 
     def __init__(
@@ -150,6 +150,7 @@ class Draft:
         self.scheduled: float | None = None
         self.changed = False
         self.failed = False
+        self.measured: dict[str, object] = {}
         self._shared: dict[tuple[int, int], Activation] = {}
         self._altered: dict[tuple[int, int], tuple[Activation, Activation]] = {}
         if self.facts is not None:
@@ -166,6 +167,11 @@ class Draft:
                 data["item"] = item_of(node)
                 node = node_of(node)
             self.facts.append((kind, node, visit, attempt, data))
+
+    def take_measured(self) -> dict[str, object]:
+        """How the execution went whose outcome is being applied, for the one fact that tells of it."""
+        measured, self.measured = self.measured, {}
+        return measured
 
     def activate(self, node: int, *, runs: int = -1, before: tuple[tuple[int, int], ...] = ()) -> None:
         """Make the node READY: its next visit, or that of the fallback ``runs`` for it."""

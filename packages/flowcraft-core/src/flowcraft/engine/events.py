@@ -11,7 +11,8 @@ from flowcraft.model import ErrorInfo
 
 __all__ = [
     "Cancel", "ChildAsked", "ChildEnded", "ChildStarted", "Completed", "Dropped", "EngineEvent", "Failed",
-    "MarkCompleted", "Parked", "Patch", "Pause", "Resent", "Retry", "Rollback", "Signal", "Tick", "Unpause", "Visit",
+    "MarkCompleted", "Parked", "Patch", "Pause", "Resent", "Retry", "Rollback", "Signal", "Tick", "Unparked", "Unpause",
+    "Visit",
 ]  # fmt: skip
 
 
@@ -33,7 +34,8 @@ class Completed:
     """User code returned. ``writes`` are context keys; MISSING deletes one.
 
     ``items`` of a scatter: how many items there are, and the items in chunks of `slots.CHUNK`; ``failed`` of an item
-    visit: how many of its items failed; ``notes``: what it said while it ran.
+    visit: how many of its items failed; ``notes``: what it said while it ran. For the history: ``attempts`` is the
+    number of the last attempt made (0: the visit's), which ``took`` so many seconds.
     """
 
     visit: Visit
@@ -43,11 +45,14 @@ class Completed:
     items: tuple[int, tuple[Cell, ...]] | None = None
     failed: int = 0
     notes: Notes | None = None
+    attempts: int = 0
+    took: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """User code failed; ``attempts`` is the number of the last attempt made, ``random`` spreads the retry's delay."""
+    """User code failed; ``attempts`` is the number of the last attempt made, which ``took`` so many seconds;
+    ``random`` spreads the retry's delay."""
 
     visit: Visit
     error: ErrorInfo
@@ -56,6 +61,7 @@ class Failed:
     attempts: int = 0
     random: float = 0.5
     notes: Notes | None = None
+    took: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +73,23 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class Parked:
-    """A READY visit cannot be executed by the worker that got it."""
+    """A READY visit cannot be executed by the worker that got it.
+
+    It is due again after ``delay`` seconds, by default later each time. ``again``: it may have been begun before.
+    """
 
     visit: Visit
     reason: str
+    delay: float | None = None
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Unparked:
+    """The turn of a visit that is parked by a limit may have come, however long it was to wait."""
+
+    node: int
+    visit: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +194,7 @@ class Tick:
 
 Command = Pause | Unpause | Patch | MarkCompleted | Retry | Rollback
 EngineEvent = (
-    Completed | Failed | Dropped | Parked | Cancel | Resent | Tick | Signal | ChildStarted | ChildEnded | ChildAsked
+    Completed | Failed | Dropped | Parked | Unparked | Cancel | Resent | Tick | Signal
+    | ChildStarted | ChildEnded | ChildAsked
     | Command
 )  # fmt: skip

@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
+from flowcraft.blueprint_expressions import InputPath
 from flowcraft.constructs import GATHER
 from flowcraft.engine.draft import MISSING, output_key, output_visit
 from flowcraft.engine.head import FAILED, LIVE, VOID, Head
 from flowcraft.engine.routes import edge_key, keys_of
 from flowcraft.engine.slots import CHUNK, NODE_MASK, chunk_key, item_of, node_of, result_key
 from flowcraft.expressions import Reference
-from flowcraft.graph import Graph, InputPath
+from flowcraft.graph import Graph
 from flowcraft.model import RUN_INPUT, ErrorInfo, ValueKey
 
 __all__ = ["InputPlan", "input_plan"]

@@ -42,7 +42,8 @@ def complete(draft: Draft, node: int, output: Cell, action: str | None) -> None:
     done = (*activation.before, (function, activation.visit))
     for other, visit in done:
         _store_output(draft, other, visit, output)
-    draft.note("node:completed", node, activation.visit, activation.attempt, action=action, by=graph.ids[function])
+    draft.note("node:completed", node, activation.visit, activation.attempt, action=action, by=graph.ids[function],
+               **draft.take_measured())  # fmt: skip
     _remember(draft, done)
     if head.phase != "running":
         if head.halted.pop(node, None) is not None:
@@ -90,7 +91,8 @@ def _complete_simply(draft: Draft, node: int, activation: Activation, output: Ce
     draft.values[graph.key_of[node] if visit == 1 else output_key(graph, node, visit)] = output
     head.states[node] = COMPLETED
     if draft.facts is not None:
-        draft.note("node:completed", node, activation.visit, activation.attempt, action=action, by=graph.ids[node])
+        draft.note("node:completed", node, activation.visit, activation.attempt, action=action, by=graph.ids[node],
+                   **draft.take_measured())  # fmt: skip
     fallback = graph.fallback[node]
     if fallback >= 0:
         draft.finals.append(fallback)
@@ -179,7 +181,8 @@ def fail(
     done = (*activation.before, (function, activation.visit))
     fallback = graph.fallback[function]
     if going_on and not fatal and fallback >= 0:
-        draft.note("node:fallback", node, activation.visit, attempts, error=str(error), fallback=graph.ids[fallback])
+        draft.note("node:fallback", node, activation.visit, attempts, error=str(error), fallback=graph.ids[fallback],
+                   **draft.take_measured())  # fmt: skip
         draft.activate(node, runs=fallback, before=done)
         return
     _count(draft, done, succeeded=False)
@@ -193,7 +196,7 @@ def try_again(draft: Draft, node: int, old: Activation, attempts: int, error: Er
     """The attempt number ``attempts`` failed; the next one follows after ``delay`` seconds."""
     due = draft.now + delay
     again = Activation(draft.nonce, draft.now, old.visit, attempts + 1, 0, due, old.runs, old.before)
-    draft.note("node:retrying", node, old.visit, attempts, error=str(error), due=due)
+    draft.note("node:retrying", node, old.visit, attempts, error=str(error), due=due, **draft.take_measured())
     if delay > 0:
         draft.schedule(node, RETRYING, again)
     else:
@@ -214,7 +217,9 @@ def _fail_for_good(draft: Draft, node: int, done: tuple[tuple[int, int], ...], e
     graph, head = draft.graph, draft.head
     head.failures.append(Failure(node, done))
     draft.failed = True
-    draft.note("node:failed", node, done[-1][1], error=str(error), by=graph.ids[done[-1][0]])
+    draft.note(
+        "node:failed", node, done[-1][1], 0, error=str(error), by=graph.ids[done[-1][0]], **draft.take_measured()
+    )
     if head.phase != "running":
         if node in head.halted:
             head.halted[node] = FAILED_LATE

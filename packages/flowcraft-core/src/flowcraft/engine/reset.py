@@ -135,17 +135,16 @@ def _forget(draft: Draft, node: int, plan: _Plan) -> None:
     graph, head = draft.graph, draft.head
     state, visit = head.states[node], output_visit(graph, head, node)
     ran = state in (COMPLETED, FAILED)
-    if graph.repeats[node]:
+    if graph.scope_of[node]:
         if ran:
             head.last[node] = state
         if ran and visit:
             head.outputs[node] = visit
-    else:
-        if visit:
-            draft.erase(output_key(graph, node, visit))
-            head.outputs.pop(node, None)
-        if ran or head.halted.get(node) == BEGUN:
-            head.visits[node] = head.visits.get(node, 1) + 1
+    elif visit:
+        draft.erase(output_key(graph, node, visit))
+        head.outputs.pop(node, None)
+    if not graph.repeats[node] and (ran or head.halted.get(node) == BEGUN):
+        head.visits[node] = head.visits.get(node, 1) + 1
     for e in graph.out[node]:
         _unmark(head, e)
     goes_round = node in plan.first and plan.wins.get(node, (0,))[0] >= graph.in_mid[node]

@@ -8,15 +8,17 @@ from operator import itemgetter
 
 from flowcraft.engine.batches import come_back, step_aside
 from flowcraft.engine.draft import TIMES, Draft, Times, resend_delay
-from flowcraft.engine.events import Tick
+from flowcraft.engine.events import Parked, Tick, Unparked
 from flowcraft.engine.head import DRAINING, PARKED, READY, RETRYING, WAITING, Activation, Head
 from flowcraft.engine.propagate import propagate
 from flowcraft.engine.slots import NODE_MASK, item_of, node_of
 from flowcraft.engine.special import time_is_over
 from flowcraft.engine.stopping import stop
 
-__all__ = ["Due", "due_work", "park", "put_off", "resend", "tick"]
+__all__ = ["LIMITED", "Due", "due_work", "limited", "park", "put_off", "resend", "tick", "unpark"]
 
+#: How the reason of a visit begins that waits for its turn under a limit: only `Unparked` wakes it.
+LIMITED = "limit "
 _PARK_BACKOFF = 5.0
 _PARK_CAP = 300.0
 
@@ -86,6 +88,8 @@ def tick(draft: Draft, event: Tick) -> bool:
         if head.active.get(slot) is not old:
             continue
         state = head.state(slot)
+        if state == PARKED and limited(old):
+            continue
         if state == WAITING and not old.reason:
             fired = True
             time_is_over(draft, slot)
@@ -108,17 +112,38 @@ def _again(draft: Draft, slot: int, old: Activation) -> bool:
     return True
 
 
-def park(draft: Draft, slot: int, reason: str) -> None:
+def limited(activation: Activation) -> bool:
+    """Whether a parked visit waits for its turn under a limit."""
+    return activation.reason.startswith(LIMITED)
+
+
+def park(draft: Draft, event: Parked) -> None:
     """The worker that got a READY visit cannot execute it."""
+    slot, reason = event.visit.node, event.reason
     old = draft.head.active[slot]
-    delay = min(_PARK_BACKOFF * 2.0 ** min(old.resend, 6), _PARK_CAP)
+    delay, resend = event.delay, max(old.resend, int(event.again))
+    if delay is None:
+        delay, resend = min(_PARK_BACKOFF * 2.0 ** min(old.resend, 6), _PARK_CAP), old.resend + 1
     parked = Activation(
-        draft.nonce, draft.now, old.visit, old.attempt, old.resend + 1, draft.now + delay, old.runs, old.before, reason
+        draft.nonce, draft.now, old.visit, old.attempt, resend, draft.now + delay, old.runs, old.before, reason
     )
     draft.note("node:parked", slot, old.visit, old.attempt, reason=reason)
     draft.schedule(slot, PARKED, parked)
     if slot > NODE_MASK:
         step_aside(draft, slot)
+
+
+def unpark(draft: Draft, event: Unparked) -> bool:
+    """A visit that waits for a limit is tried again; False if it is not there any more, or has no place in a window."""
+    slot = event.node
+    old = draft.head.active.get(slot)
+    if old is None or old.visit != event.visit or draft.head.state(slot) != PARKED or not limited(old):
+        return False
+    again = Activation(draft.nonce, draft.now, old.visit, old.attempt, old.resend, 0.0, old.runs, old.before)
+    if slot > NODE_MASK:
+        return come_back(draft, slot, again)
+    draft.resume(slot, again)
+    return True
 
 
 def resend(draft: Draft, slots: Collection[int]) -> None:

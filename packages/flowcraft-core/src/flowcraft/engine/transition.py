@@ -35,6 +35,7 @@ from flowcraft.engine.events import (
     Rollback,
     Signal,
     Tick,
+    Unparked,
     Unpause,
     Visit,
 )
@@ -45,14 +46,15 @@ from flowcraft.engine.propagate import propagate
 from flowcraft.engine.slots import NODE_MASK
 from flowcraft.engine.special import take_signal
 from flowcraft.engine.stopping import stop
-from flowcraft.engine.timers import due_work, park, put_off, resend, tick
+from flowcraft.engine.timers import LIMITED, due_work, limited, park, put_off, resend, tick, unpark
 from flowcraft.graph import Graph
 from flowcraft.model import RUN_INPUT, RunStatus, ValueKey
 
 __all__ = [
-    "Cancel", "ChildAsked", "ChildEnded", "ChildStarted", "Completed", "Dropped", "Effects", "EngineEvent", "Failed",
-    "MarkCompleted", "Parked", "Patch", "Pause", "Resent", "Retry", "Rollback", "Signal", "Tick", "Unpause", "Visit",
-    "apply", "apply_completed", "due_work", "fresh_head", "run_status", "seal", "start",
+    "LIMITED", "Cancel", "ChildAsked", "ChildEnded", "ChildStarted", "Completed", "Dropped", "Effects",
+    "EngineEvent", "Failed", "MarkCompleted", "Parked", "Patch", "Pause", "Resent", "Retry", "Rollback",
+    "Signal", "Tick", "Unparked", "Unpause", "Visit", "apply", "apply_completed", "due_work", "fresh_head",
+    "limited", "run_status", "seal", "start",
 ]  # fmt: skip
 
 
@@ -117,7 +119,7 @@ def apply(draft: Draft, event: EngineEvent) -> bool:
     return applied
 
 
-def _apply_other(draft: Draft, event: Cancel | Tick | Signal | Resent | ChildEnded | ChildAsked) -> bool:
+def _apply_other(draft: Draft, event: Cancel | Tick | Signal | Resent | Unparked | ChildEnded | ChildAsked) -> bool:
     """What is not about one activation."""
     if isinstance(event, Resent):
         resend(draft, event.nodes)
@@ -127,6 +129,8 @@ def _apply_other(draft: Draft, event: Cancel | Tick | Signal | Resent | ChildEnd
         return True
     if isinstance(event, ChildEnded):
         return _child_ended(draft, event)
+    if isinstance(event, Unparked):
+        return unpark(draft, event)
     if isinstance(event, Cancel):
         if draft.head.phase == "cancelling":
             return False
@@ -136,6 +140,14 @@ def _apply_other(draft: Draft, event: Cancel | Tick | Signal | Resent | ChildEnd
     if applied:
         propagate(draft)
     return applied
+
+
+def _measured(event: Completed | Failed) -> dict[str, object]:
+    """What the history tells about the execution: how long it took, and of how many attempts it is the last."""
+    told: dict[str, object] = {} if event.took is None else {"took": event.took}
+    if event.attempts > event.visit.attempt:
+        told["attempts"] = event.attempts
+    return told
 
 
 def _current(head: Head, visit: Visit) -> bool:
@@ -177,6 +189,8 @@ def _write_context(draft: Draft, writes: Mapping[str, Cell] | None) -> None:
 def _apply_outcome(draft: Draft, event: Completed | Failed | Dropped | Parked | ChildStarted) -> bool:
     """What came of an activation that is known to be current."""
     slot = event.visit.node
+    if isinstance(event, Completed | Failed):
+        draft.measured = _measured(event)
     if isinstance(event, Completed | Failed) and event.notes is not None:
         keep_notes(draft, event.notes)
     if isinstance(event, Completed):
@@ -199,7 +213,7 @@ def _apply_outcome(draft: Draft, event: Completed | Failed | Dropped | Parked | 
     elif draft.head.state(slot) == DRAINING:
         item_dropped(draft, slot) if slot > NODE_MASK else drop(draft, slot)
     elif isinstance(event, Parked):
-        park(draft, slot, event.reason)
+        park(draft, event)
     else:
         return False
     propagate(draft)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from flowcraft.errors import PayloadTooLarge, SerializationError
 from flowcraft.memory.paging import decode_due, decode_list, encode_cursor
@@ -185,6 +186,8 @@ class MemoryRunStore:
         if document.index.wake_at != change.index.wake_at:
             self._kinds[change.kind].wakes(change.run_id, change.index.wake_at)
         document.index = change.index
+        if change.blueprint is not None:
+            document.new = replace(document.new, blueprint_id=change.blueprint[0], blueprint_hash=change.blueprint[1])
         for key in change.deleted:
             document.values.pop(key, None)
         for key, data in change.values.items():

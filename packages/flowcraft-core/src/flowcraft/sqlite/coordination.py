@@ -109,9 +109,7 @@ class SqliteCoordination:
 
     async def acquire_slot(self, key: str, holder: str, limit: int, ttl: float) -> bool:
         """See the protocol."""
-        now = self._now()
-        row = (key, holder, now + ttl, key, holder, now, key, now, limit)
-        return await self._write(partial(_hit, _SLOT, row))
+        return await self._write(partial(_acquire_slot, key, holder, limit, self._now, ttl))
 
     async def release_slot(self, key: str, holder: str) -> None:
         """See the protocol."""
@@ -168,6 +166,13 @@ def _renew(
         return "gone" if _first(_HOLDER, (key, now), connection) is None else "other"
 
     return [renew(key) for key in keys]
+
+
+def _acquire_slot(
+    key: str, holder: str, limit: int, clock: Callable[[], float], ttl: float, connection: sqlite3.Connection
+) -> bool:
+    now = clock()
+    return _hit(_SLOT, (key, holder, now + ttl, key, holder, now, key, now, limit), connection)
 
 
 def _take_token(key: str, now: float, interval: float, burst: int, connection: sqlite3.Connection) -> float:

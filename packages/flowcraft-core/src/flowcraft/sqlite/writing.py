@@ -21,6 +21,7 @@ _CREATE = """INSERT INTO documents
 _CHANGE = """UPDATE documents SET token = ?, head = ?, wake_at = ?, updated_at = ?
     WHERE kind = ? AND id = ? AND token = ? RETURNING doc, status"""
 _STATUS = "UPDATE documents SET status = ? WHERE doc = ?"
+_MOVE = "UPDATE documents SET blueprint_id = ?, blueprint_hash = ? WHERE doc = ?"
 _SET_VALUE = """INSERT INTO run_values (doc, space, name, visit, data) VALUES (?, ?, ?, ?, ?)
     ON CONFLICT (doc, space, name, visit) DO UPDATE SET data = excluded.data"""
 _DROP_VALUE = "DELETE FROM run_values WHERE doc = ? AND space = ? AND name = ? AND visit = ?"
@@ -88,6 +89,8 @@ def _apply(plan: Plan, connection: sqlite3.Connection) -> Committed:
     doc, status = found[0]
     if status != index.status:
         connection.execute(_STATUS, (index.status, doc))
+    if change.blueprint is not None:
+        connection.execute(_MOVE, (*change.blueprint, doc))
     if change.deleted:
         connection.executemany(_DROP_VALUE, [(doc, *key) for key in change.deleted])
     if change.values:
