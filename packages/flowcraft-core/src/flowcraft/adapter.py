@@ -6,14 +6,16 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Final, Protocol, Self
 
 from flowcraft.blueprint import Blueprint, Node
 from flowcraft.children import Children
 from flowcraft.client import Client
 from flowcraft.committer import Committer
+from flowcraft.endpoints import Endpoints, check_base_url
 from flowcraft.engine.draft import Times
 from flowcraft.errors import InvalidRequest
+from flowcraft.facade import Facade
 from flowcraft.folding import Rules
 from flowcraft.leases import StoreLeases
 from flowcraft.model import Page, RunStatus, RunSummary
@@ -28,6 +30,8 @@ from flowcraft.worker import Worker, WorkerOptions
 
 __all__ = ["Adapter", "AdapterOptions"]
 
+_CLOSED: Final = "the adapter is not open: use `async with adapter:`"
+
 
 @dataclass(frozen=True, slots=True)
 class AdapterOptions:
@@ -37,7 +41,8 @@ class AdapterOptions:
     ever · ``lease_ttl``: how long the visits of a dead worker are left alone · ``stalled_threshold_seconds``: without a
     commit for so long, a run may be stalled for the reconciler · ``drain_grace``: how long a cancelled visit may go
     without a sign of life before it counts as over · ``resend_after``: until the message of a visit that nobody works
-    on is sent again, doubled each time · ``tick``: the mean time from one look at due runs to the next.
+    on is sent again, doubled each time · ``tick``: the mean time from one look at due runs to the next ·
+    ``webhook_base_url``: where `flowcraft.webhooks.WebhookApp` is reached from outside, ``https://example.org``.
     """
 
     queue_name: str = "flowcraft-queue"
@@ -47,19 +52,21 @@ class AdapterOptions:
     drain_grace: float = 30.0
     resend_after: float = 30.0
     tick: float = 1.0
+    webhook_base_url: str | None = None
 
     def __post_init__(self) -> None:
         if min(self.lease_ttl, self.tick, self.drain_grace, self.resend_after) <= 0:
             raise InvalidRequest("lease_ttl, drain_grace, resend_after and tick must be positive")
         if self.retention is not None and self.retention < 0:
             raise InvalidRequest("retention must not be negative")
+        check_base_url(self.webhook_base_url)
 
 
 class _Closable(Protocol):
     async def aclose(self) -> None: ...
 
 
-class Adapter:
+class Adapter(Facade):
     """A runtime, distributed: ``async with Adapter(runtime, queue=…, store=…) as adapter``.
 
     Opens nothing before the block and leaves nothing behind it. Any number of adapters in any number of processes may
@@ -100,6 +107,7 @@ class Adapter:
         self._committer: Committer | None = None
         self._client: Client | None = None
         self._children: Children | None = None
+        self._endpoints: Endpoints | None = None
 
     # ---- the block
 
@@ -132,7 +140,7 @@ class Adapter:
         """Stop what was started, finish commits that are under way, close owned ports. May be repeated."""
         await self.stop()
         stack, self._open = self._open, None
-        self._committer = self._client = self._children = None
+        self._committer = self._client = self._children = self._endpoints = None
         if stack is not None:
             await stack.aclose()
 
@@ -155,9 +163,13 @@ class Adapter:
             ),
             events=self.events,
         )
-        access = RunAccess(committer, self.store, self.events, runtime.codec, runtime.clock, runtime.names_of)
+        access = RunAccess(committer, self.store, self.events, runtime.codec, runtime.clock, runtime.names_of,
+                           runtime.payload_of)  # fmt: skip
         self._client = Client(runtime, access, store=self.store, queue=self.queue, events=self.events)
-        self._children = Children(self._client, committer)
+        self._children = children = Children(self._client, committer)
+        self._endpoints = Endpoints(
+            self._client, committer, self.store, runtime.codec, base_url=options.webhook_base_url, others=children
+        )
         return committer
 
     # ---- workers
@@ -194,7 +206,7 @@ class Adapter:
             made = Worker(
                 options, committer, executor,
                 store=self.store, queue=self.queue, coordination=self.coordination, codec=self.runtime.codec,
-                clock=self.runtime.clock, events=self.events, side_tasks=side, children=self._children,
+                clock=self.runtime.clock, events=self.events, side_tasks=side, children=self._endpoints,
             )  # fmt: skip
             clockwork.serve(made)
             async with made as running:
@@ -245,6 +257,13 @@ class Adapter:
         """Start a run; see `flowcraft.client.Client.start_run`."""
         return await self._ready()[1].start_run(flow, input, run_id=run_id, context=context)
 
+    @property
+    def endpoints(self) -> Endpoints:
+        """The webhooks of this adapter; see `flowcraft.endpoints.Endpoints`."""
+        if self._endpoints is None:
+            raise InvalidRequest(_CLOSED)
+        return self._endpoints
+
     def run(self, run_id: str) -> RunHandle:
         """The handle of a run, whoever started it; nothing is asked."""
         return self._ready()[1].handle(run_id)
@@ -274,7 +293,7 @@ class Adapter:
 
     def _ready(self) -> tuple[Committer, Client]:
         if self._committer is None or self._client is None:
-            raise InvalidRequest("the adapter is not open: use `async with adapter:`")
+            raise InvalidRequest(_CLOSED)
         return self._committer, self._client
 
 

@@ -9,7 +9,13 @@
     │   ├── RunNotFound
     │   ├── RunConflict            the id is taken by a run with another input or blueprint
     │   ├── RunFailed              raised by ``RunResult.raise_for_failure``
+    │   ├── NotWaiting             a signal for a node that is no wait
+    │   ├── SignalConflict         another signal was accepted, or kept, for this visit
+    │   ├── TooLate                a signal for a visit that is over, or a run that has ended
+    │   ├── MailboxFull            too many signals are kept for waits that have not begun
+    │   ├── CommandRefused         what was commanded cannot be done to this run now
     │   └── InvalidRequest         a value of the request is refused: id, limit, option
+    │       └── InvalidPayload     a signal's payload is not what its wait declares
     ├── NodeError                  what went wrong in one visit of a node
     │   ├── NodeFailed             user code raised
     │   ├── NodeTimedOut           user code ran longer than ``timeout``
@@ -31,19 +37,23 @@ from __future__ import annotations
 
 __all__ = [
     "AdapterError",
+    "CommandRefused",
     "ConditionError",
     "DeadlineExceeded",
     "DefinitionError",
     "ExpressionError",
     "FatalError",
     "FlowcraftError",
+    "InvalidPayload",
     "InvalidRequest",
     "LeaseLost",
+    "MailboxFull",
     "Misconfigured",
     "NodeError",
     "NodeFailed",
     "NodeNotRegistered",
     "NodeTimedOut",
+    "NotWaiting",
     "PayloadTooLarge",
     "Poisoned",
     "RunConflict",
@@ -51,6 +61,8 @@ __all__ = [
     "RunFailed",
     "RunNotFound",
     "SerializationError",
+    "SignalConflict",
+    "TooLate",
     "Unavailable",
     "UnknownOutcome",
     "VisitLimitReached",
@@ -98,8 +110,40 @@ class RunFailed(RunError):
         self.errors = errors
 
 
+class NotWaiting(RunError):
+    """A signal for a node that waits for none: it is no wait, or the run has no such node."""
+
+
+class SignalConflict(RunError):
+    """Another signal was accepted for this visit, or is kept for it: there is exactly one."""
+
+
+class TooLate(RunError):
+    """A signal for a visit that is over, or for a run that has ended."""
+
+
+class MailboxFull(RunError):
+    """Too many signals are kept for waits of this run that have not begun: send it again when some have."""
+
+
+class CommandRefused(RunError):
+    """What was commanded cannot be done to this run now; ``reason`` says why."""
+
+    def __init__(self, message: str, *, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class InvalidRequest(RunError):
     """A value of the request is refused (an id, a limit, an option); the message says which and why."""
+
+
+class InvalidPayload(InvalidRequest):
+    """A signal's payload is not of the type that its wait declares; ``field`` says where in it (``$.amount``)."""
+
+    def __init__(self, message: str, *, field: str = "$") -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class NodeError(FlowcraftError):

@@ -11,7 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Any, Final
 
@@ -110,16 +110,37 @@ class LocalRun:
         start(self.draft, run_input, context)
         await self.go_on()
 
-    async def go_on(self) -> None:
-        """Execute on, from where the run waits."""
+    async def go_on(self, event: EngineEvent | None = None) -> None:
+        """Execute on, from where the run waits: after ``event``, or what a child was woken with."""
         self._closing = False
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         try:
+            if event is not None:
+                self.draft.now = self._clock.time()
+                apply(self.draft, event)
+            for child in self._children.values():
+                if child.woken:
+                    self._watch_child(child.go_on())
             self._after()
             self._spawn_lane()
             await self._done
         finally:
             await self._close()
+
+    @property
+    def _watching(self) -> bool:
+        return self._timer is not None and not self._timer.done()
+
+    def child_at(self, slot: int) -> LocalChild | None:
+        """The run of the subflow at ``slot``, if that waits for it."""
+        activation = self.draft.head.active.get(slot)
+        return None if activation is None else self._children.get(activation.reason)
+
+    def reopen(self, executor: Executor) -> None:
+        """Execute with these functions and dependencies from now on, in subflows too."""
+        self.around = replace(self.around, executor=executor)
+        for child in self._children.values():
+            child.run.reopen(executor)
 
     def result(self) -> RunResult:
         """What the run came to so far."""
@@ -316,7 +337,7 @@ class LocalRun:
         if draft.scheduled is not None:
             due, draft.scheduled = draft.scheduled, None
             self._watch_clock(due)
-        if draft.head.deadline is not None and self._timer is None:
+        if draft.head.deadline is not None and draft.head.phase == "running" and not self._watching:
             self._watch_clock(draft.head.deadline)
         if not self._done.done() and (draft.head.terminal or (not self._ready and self.stuck)):
             self._done.set_result(None)
@@ -381,7 +402,7 @@ class LocalRun:
 
     def _watch_clock(self, due: float) -> None:
         """Wake up at ``due``, or earlier."""
-        if self._timer is not None and not self._timer.done():
+        if self._timer is not None and self._watching:
             if self._wakes_at <= due:
                 return
             self._timer.cancel()

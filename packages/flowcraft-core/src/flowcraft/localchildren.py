@@ -7,7 +7,8 @@ from typing import Protocol
 
 from flowcraft.blueprint import Node
 from flowcraft.engine.draft import Cell
-from flowcraft.engine.events import ChildEnded
+from flowcraft.engine.events import ChildEnded, EngineEvent
+from flowcraft.executor import Executor
 from flowcraft.results import RunResult
 from flowcraft.subflows import child_context, result_of_child
 
@@ -23,8 +24,12 @@ class ChildRun(Protocol):
         """Execute until it has ended, or waits for signals."""
         ...
 
-    async def go_on(self) -> None:
+    async def go_on(self, event: EngineEvent | None = None) -> None:
         """The same, after a signal."""
+        ...
+
+    def reopen(self, executor: Executor) -> None:
+        """Execute with other functions and dependencies from now on."""
         ...
 
     def cancel(self, reason: str = "") -> None:
@@ -52,6 +57,9 @@ class LocalChild:
     def __init__(self, run: ChildRun, node: Node, slot: int, told: Callable[[ChildEnded | None], None]) -> None:
         self.run = run
         self.suspended = False
+        #: Whether it is to go on when its parent does.
+        self.woken = False
+        self._event: EngineEvent | None = None
         self._node = node
         self._slot = slot
         self._told = told
@@ -60,8 +68,12 @@ class LocalChild:
         """Run the child on its input until it has ended or waits."""
         await self._until_quiet(given=given)
 
+    def wake(self, event: EngineEvent | None) -> None:
+        """Let it go on together with its parent, after ``event``."""
+        self.suspended, self.woken, self._event = False, True, event
+
     async def go_on(self) -> None:
-        """Run it on after a signal."""
+        """Run it on after it was woken."""
         await self._until_quiet()
 
     async def _until_quiet(self, **start: Cell) -> None:
@@ -69,7 +81,8 @@ class LocalChild:
         if start:
             await self.run.run(start["given"], child_context(self._node, start["given"]))
         else:
-            await self.run.go_on()
+            self.woken, event, self._event = False, self._event, None
+            await self.run.go_on(event)
         self.suspended = not self.run.ended
         self._told(None if self.suspended else self.ended())
 

@@ -42,8 +42,8 @@ NodeState = Literal[
 
 #: ``context``: the user's keys (visit 0) · ``output``: by node and visit · ``input``: what an edge's transform made, by
 #: edge and visit of its source · ``error``: why a visit failed · ``item``, ``result``: what a batch works on, and what
-#: came of it · ``signal``: what came for a wait that has not begun.
-Space = Literal["context", "output", "input", "error", "item", "result", "signal"]
+#: came of it · ``signal``: what came for a wait that has not begun · ``webhook``: the endpoints of webhooks.
+Space = Literal["context", "output", "input", "error", "item", "result", "signal", "webhook"]
 
 
 class ValueKey(NamedTuple):

@@ -35,7 +35,10 @@ class NodeFailure:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """A run that has ended. ``nodes`` has the state of every node, ``outputs`` the output of each that has one."""
+    """A run that has ended, or in process one that waits for signals (status ``awaiting``).
+
+    ``nodes`` has the state of every node, ``outputs`` the output of each that has one.
+    """
 
     run_id: str
     status: RunStatus
@@ -46,6 +49,8 @@ class RunResult:
     context: Mapping[str, object] = field(default_factory=dict[str, object])
     cause: str = ""
     _names: Callable[[object], str] | None = None
+    #: What `FlowRuntime.resume` goes on with, in process.
+    _suspended: object = field(default=None, repr=False, compare=False)
 
     @overload
     def output(self) -> Any: ...

@@ -1,4 +1,4 @@
-"""The handle of a run: wait for its result, look at it, cancel it, watch it."""
+"""The handle of a run: wait for its result, look at it, steer it, cancel it, watch it."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from flowcraft.graph import Graph
 from flowcraft.model import TERMINAL, Event, RunStatus, ValueKey
 from flowcraft.ports import Clock, EventBus, RunStore
 from flowcraft.results import RunResult, build_result, result_keys
+from flowcraft.steering import Steering
 
 __all__ = ["LOOK_SECONDS", "RunAccess", "RunHandle"]
 
@@ -27,6 +28,8 @@ _LOG = logging.getLogger("flowcraft.client")
 #: Without an event a waiting reader looks at the store so often.
 LOOK_SECONDS: Final = 5.0
 _ENDS: Final = frozenset(f"run:{status}" for status in TERMINAL)
+#: A run that had ended goes on.
+_REOPENS: Final = frozenset({"run:restarted", "run:undoing"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +42,14 @@ class RunAccess:
     codec: Codec
     clock: Clock
     names_of: Callable[[Graph], Callable[[object], str] | None]
+    payload_of: Callable[[Graph, str], Any]
 
 
-class RunHandle:
+class RunHandle(Steering):
     """One run, whoever started it. Holds nothing open."""
 
     def __init__(self, run_id: str, access: RunAccess) -> None:
-        self.run_id = run_id
+        super().__init__(run_id, access)
         self._access = access
 
     def __repr__(self) -> str:
@@ -133,7 +137,7 @@ class RunHandle:
                 for event in await self.history(after):
                     after = event.seq
                     yield event
-                    ended = ended or event.type in _ENDS
+                    ended = event.type in _ENDS or (ended and event.type not in _REOPENS)
                 if ended:
                     return
                 async with aclosing(live.until(LOOK_SECONDS)) as heard:

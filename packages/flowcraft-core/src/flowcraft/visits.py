@@ -12,7 +12,7 @@ from flowcraft.blueprint import Node
 from flowcraft.claims import Claims
 from flowcraft.codec import Codec
 from flowcraft.committer import Committer
-from flowcraft.constructs import SUBFLOW
+from flowcraft.constructs import SUBFLOW, WEBHOOK
 from flowcraft.engine.draft import MISSING
 from flowcraft.engine.head import Head, group_size
 from flowcraft.engine.inputs import InputPlan, input_plan
@@ -77,6 +77,11 @@ class Work:
         return Visit(self.node, self.job.nonce, self.job.visit, self.job.attempt)
 
     @property
+    def is_webhook(self) -> bool:
+        """Whether it is a webhook, not a subflow, of the nodes that have no function."""
+        return self.definition.uses == WEBHOOK
+
+    @property
     def extra(self) -> dict[str, object]:
         """For the log."""
         return {"run_id": self.job.run_id, "node_id": self.job.node, "attempt": self.job.attempt}
@@ -116,10 +121,10 @@ class Slot:
 
 
 class Starter(Protocol):
-    """Makes the runs of subflows."""
+    """Makes the runs of subflows, and the urls of webhooks."""
 
     async def start(self, work: Work, given: object) -> EngineEvent:
-        """See `flowcraft.children.Children.start`."""
+        """See `flowcraft.children.Children.start` and `flowcraft.endpoints.Endpoints.start`."""
         ...
 
 
@@ -208,7 +213,7 @@ class VisitRunner:
         slot.running = True
         try:
             given = await self._input(work)
-            if definition.uses == SUBFLOW and self._children is not None:
+            if self._children is not None and self._is_started(definition):
                 return await self._children.start(work, given)
             request = VisitRequest(
                 job.run_id, definition, job.visit, job.attempt, given, self._reader(job.run_id),
@@ -224,6 +229,11 @@ class VisitRunner:
         finally:
             slot.running = False
         return outcome_event(work.visit, outcome)
+
+    def _is_started(self, definition: Node) -> bool:
+        """Whether it is no function that is executed, but something that the adapter makes."""
+        uses = definition.uses
+        return uses == SUBFLOW or (uses == WEBHOOK and not self._executor.replaces(uses))
 
     async def _input(self, work: Work) -> object:
         values = dict(work.values)

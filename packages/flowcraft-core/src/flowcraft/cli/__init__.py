@@ -24,6 +24,7 @@ from flowcraft.cli.looking import (
 from flowcraft.cli.parser import build_parser
 from flowcraft.cli.running import run_command, start_command
 from flowcraft.cli.serving import worker_command
+from flowcraft.cli.steering import STEERING
 
 __all__ = ["main"]
 
@@ -39,6 +40,7 @@ _COMMANDS: Mapping[str, Command] = {
     "inspect": inspect_command,
     "lint": lint_command,
     "diagram": diagram_command,
+    **STEERING,
 }
 
 

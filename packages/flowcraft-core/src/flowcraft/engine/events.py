@@ -9,7 +9,7 @@ from flowcraft.engine.draft import Cell
 from flowcraft.model import ErrorInfo
 
 __all__ = [
-    "Cancel", "ChildAsked", "ChildEnded", "ChildStarted", "Completed", "Dropped", "EngineEvent", "Failed",
+    "Cancel", "ChildAsked", "ChildEnded", "ChildStarted", "Completed", "Dropped", "Endpoint", "EngineEvent", "Failed",
     "MarkCompleted", "Parked", "Patch", "Pause", "Resent", "Retry", "Rollback", "Signal", "Tick", "Unpause", "Visit",
 ]  # fmt: skip
 
@@ -86,6 +86,15 @@ class Signal:
     action: str | None
     id: str
     visit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A url was made for a webhook ``node``: ``record`` is kept with the run, as the value ``webhook`` / ``name``."""
+
+    node: int
+    name: str
+    record: Cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +181,6 @@ class Tick:
 
 Command = Pause | Unpause | Patch | MarkCompleted | Retry | Rollback
 EngineEvent = (
-    Completed | Failed | Dropped | Parked | Cancel | Resent | Tick | Signal | ChildStarted | ChildEnded | ChildAsked
-    | Command
+    Completed | Failed | Dropped | Parked | Cancel | Resent | Tick | Signal | Endpoint | ChildStarted | ChildEnded
+    | ChildAsked | Command
 )  # fmt: skip
