@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from .leaping import Stand, stand_on
 from .world import World
 
 MakeWorld = Callable[..., World]
@@ -25,3 +27,10 @@ async def make_world() -> AsyncIterator[MakeWorld]:
     yield make
     for world in made:
         await world.close()
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def stand(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stand]:
+    """A store with a clock that can leap."""
+    async with stand_on(request.param, tmp_path) as made:
+        yield made
