@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 from flowcraft.blueprint import Blueprint
 from flowcraft.codec import JsonCodec
@@ -12,6 +13,7 @@ from flowcraft.engine.head import DRAINING, READY, RETRYING, SKIPPED_FAILED, Hea
 from flowcraft.engine.headbytes import decode_head, encode_head
 from flowcraft.engine.inputs import input_plan
 from flowcraft.engine.needs import needed_keys
+from flowcraft.engine.slots import CHUNK, item_of, item_slot, node_of
 from flowcraft.engine.transition import (
     Completed,
     Dropped,
@@ -49,7 +51,9 @@ class EngineRun:
 
     def __init__(self, blueprint: Blueprint, run_input: object, *, graph: Graph | None = None) -> None:
         self.graph = graph or compile_graph(blueprint)
-        self.now = 0.0
+        self.scatters = {node.id for node in blueprint.nodes if node.uses == "batch-scatter"}
+        self.now = 1000.0  # a due time of 0 is none
+        self.told: set[tuple[int, str]] = set()  # what was handed out: slot and nonce
         self._commits = 0
         head = fresh_head(self.graph, self.now)
         self.stored = _Stored(b"", {})
@@ -76,6 +80,7 @@ class EngineRun:
 
     def _commit(self, draft: Draft) -> Effects:
         effects = seal(draft)
+        self.told = self.told | {(slot, activation.nonce) for slot, activation in effects.ready}
         if effects.changed:
             for key in effects.deleted:
                 self.stored.values.pop(key, None)
@@ -92,32 +97,51 @@ class EngineRun:
     def ready(self) -> list[Slot]:
         """What may execute now, draining visits included; timers are fired first."""
         head = self.head
-        if any(head.states[n] == RETRYING for n in head.active):
+        if any(head.state(n) == RETRYING for n in head.active):
             self.now += 10_000.0
             self.fold([Tick(can=lambda _: True)])
             head = self.head
-        return [self._slot(head, n) for n in sorted(head.active) if head.states[n] in (READY, DRAINING)]
+        return [self._slot(head, n) for n in sorted(head.active) if self.executes(head, n)]
 
-    def _slot(self, head: Head, node: int) -> Slot:
-        activation = head.active[node]
+    def executes(self, head: Head, slot: int) -> bool:
+        """Whether a worker can have it in hand: handed out, or draining, but no child of it."""
+        activation, state = head.active[slot], head.state(slot)
+        return (state == READY and (slot, activation.nonce) in self.told) or (
+            state == DRAINING and not activation.reason
+        )
+
+    def _slot(self, head: Head, number: int) -> Slot:
+        activation, node = head.active[number], node_of(number)
         ids = self.graph.ids
         runs = ids[node if activation.runs < 0 else activation.runs]
-        return Slot(ids[node], runs, activation.visit, activation.attempt)
+        return Slot(ids[node], runs, activation.visit, activation.attempt, item_of(number))
+
+    def number(self, slot: Slot) -> int:
+        """The engine's number of it."""
+        node = self.graph.index[slot.node]
+        return node if slot.item < 0 else item_slot(node, slot.item)
 
     def input_of(self, slot: Slot) -> object:
-        plan = input_plan(self.graph, self.head, self.graph.index[slot.node])
+        plan = input_plan(self.graph, self.head, self.number(slot))
         values = self.stored.values
         return plan.build(lambda key: _CODEC.decode(values[key]) if key in values else MISSING)
 
     def visit(self, slot: Slot) -> Visit:
-        node = self.graph.index[slot.node]
-        return Visit(node, self.head.active[node].nonce, slot.visit, slot.attempt)
+        number = self.number(slot)
+        return Visit(number, self.head.active[number].nonce, slot.visit, slot.attempt)
 
     def event(self, slot: Slot, result: Result) -> EngineEvent:
         if isinstance(result, Err):
             error = ErrorInfo(result.kind, f"{slot} failed")
             return Failed(self.visit(slot), error, result.retryable, result.fatal)
-        return Completed(self.visit(slot), _CODEC.encode(result.output), result.action)
+        if slot.node == slot.runs and slot.node in self.scatters:
+            return self._scattered(slot, cast("list[object]", result.output))
+        return Completed(self.visit(slot), _CODEC.encode(result.output), result.action, failed=result.failed)
+
+    def _scattered(self, slot: Slot, items: list[object]) -> EngineEvent:
+        chunks = tuple(_CODEC.encode(items[i : i + CHUNK]) for i in range(0, len(items), CHUNK))
+        output = _CODEC.encode({"items": len(items)})
+        return Completed(self.visit(slot), output, items=(len(items), chunks))
 
     def fold(self, events: list[EngineEvent]) -> list[bool]:
         """Apply events in one commit; True for each that changed something."""
@@ -157,7 +181,7 @@ def _visits(head: Head, graph: Graph, node: int, state: str) -> int:
     """How often the node's function was activated; a skipped node shows none."""
     if state == "skipped":
         return 0
-    return head.visits.get(node, 0) if graph.repeats[node] else int(state in ("completed", "failed"))
+    return head.visits.get(node, 0 if graph.repeats[node] else int(state in ("completed", "failed")))
 
 
 def _reason(head: Head, node: int, state: str) -> str:

@@ -21,8 +21,9 @@ _EDGE = re.compile(r"(\w+)>(\w+)(?::(\w+))?(?:\?([^!]+))?(?:!(.+))?")
 class Case:
     """One example.
 
-    ``order`` scripts the run: ``"a"`` or ``"f@a"`` settles that visit, which must be ready; ``"-a"`` says that nothing
-    runs for ``a`` now; ``"cancel"`` cancels the run. What is ready when the script ends runs in the blueprint's order.
+    ``order`` scripts the run (see `script`): ``"a"`` or ``"f@a"`` settles that visit, which must be ready; ``"-a"``
+    says that nothing runs for ``a`` now; ``"cancel"`` cancels the run. What is ready when the script ends runs in
+    the blueprint's order.
     ``states`` has completed, failed, cancelled, and for skipped nodes dead or upstream. What is absent is not checked.
     ``reading`` names the choice that the page leaves open and this expectation takes.
     """
@@ -37,11 +38,16 @@ class Case:
     outputs: Mapping[str, object] = field(default_factory=dict[str, object])
     visits: Mapping[str, int] = field(default_factory=dict[str, int])
     failures: tuple[str, ...] = ()
+    context: Mapping[str, object] = field(default_factory=dict[str, object])
     reading: str = ""
 
 
 def flow(edges: str, nodes: Mapping[str, Row] | None = None, **metadata: object) -> Row:
-    """The blueprint's JSON. Options of a node: join, losers, fallback, tries, inputs; the rest are its params."""
+    """The blueprint's JSON.
+
+    Options of a node: uses, join, losers, fallback, compensate, tries, delay (seconds), inputs;
+    the rest are its params.
+    """
     options = {name: dict(row) for name, row in (nodes or {}).items()}
     links: list[Row] = []
     names: list[str] = []
@@ -69,15 +75,17 @@ def _node(name: str, options: Row) -> Row:
     for key, value in options.items():
         if key == "join":
             config["joinStrategy"] = {"atLeast": value} if isinstance(value, int) else value
-        elif key in ("losers", "fallback"):
+        elif key in ("losers", "fallback", "compensate"):
             config[key] = value
         elif key == "tries":
             config["maxRetries"] = value
-        elif key == "inputs":
-            node["inputs"] = value
+        elif key == "delay":
+            config["retryDelay"] = 1000 * cast("float", value)
+        elif key in ("uses", "inputs"):
+            node[key] = value
         else:
             params[key] = value
-    if "output" not in params and "echo" not in params:
+    if not params.keys() & {"output", "echo", "each", "list"} and node["uses"] == "behave":
         params["output"] = name
     return node
 

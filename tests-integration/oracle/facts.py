@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from flowcraft.blueprint import Blueprint
 
+from .kinds import expanded, is_controller, kind_of
 from .scopes import plan_of
 from .views import Slot
 
@@ -30,16 +31,21 @@ class Activation:
     attempt: int
     input: object
     draining: bool = False
+    item: int = -1
+    undoes: bool = False
+    visits: tuple[int, ...] = ()  # of those in the chain before the last
 
     @property
     def slot(self) -> Slot:
-        return Slot(self.chain[0], self.chain[-1], self.visit, self.attempt)
+        return Slot(self.chain[0], self.chain[-1], self.visit, self.attempt, self.item)
 
 
 class Facts:
     """What is known of one blueprint before it runs."""
 
     def __init__(self, blueprint: Blueprint) -> None:
+        blueprint, self.batches = expanded(blueprint)
+        self.scatters = {batch.scatter for batch in self.batches.values()}
         plan = plan_of(blueprint)
         self.nodes = {node.id: node for node in blueprint.nodes}
         self.edges = {i: blueprint.edges[i] for i in plan.edges}
@@ -49,8 +55,11 @@ class Facts:
         self.into = {n: [i for i, edge in self.edges.items() if edge.target == n] for n in self.nodes}
         self.out = {n: [i for i, edge in self.edges.items() if edge.source == n] for n in self.nodes}
         self.callers = {n: [a.id for a in self.nodes.values() if a.fallback == n] for n in self.nodes}
-        self.only_fallback = {n for n in self.nodes if self.callers[n] and not self.into[n]}
+        self.undo = {n: node.compensate for n, node in self.nodes.items() if node.compensate is not None}
+        self.only_called = {n for n in self.nodes if (self.callers[n] or n in self.undo.values()) and not self.into[n]}
+        self.kind = {n: kind_of(node, self.batches) for n, node in self.nodes.items()}
         self.around = {n: [k for k, scope in enumerate(self.scopes) if n in scope.nodes] for n in self.nodes}
+        self.structured = {k for k, s in enumerate(self.scopes) if is_controller(self.nodes[s.header])}
         self.back = {i: k for k, scope in enumerate(self.scopes) for i in scope.back}
         self.leaves = {
             i: [k for k in self.around[e.source] if k not in self.around[e.target]] for i, e in self.edges.items()

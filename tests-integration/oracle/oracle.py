@@ -6,21 +6,23 @@ Where the page leaves a choice, a comment that starts with "Reading:" says which
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import cast
 
-from flowcraft.blueprint import Blueprint, Edge
+from flowcraft.blueprint import Blueprint
 
 from .behaviour import Behaviour, Err, Ok, Result
-from .facts import Activation, Mark
-from .rounds import Rounds
-from .texts import CannotEvaluate, from_inputs, holds, transformed
-from .views import Broken, Failure, NotReady, Slot
+from .epochs import Epochs
+from .facts import Activation
+from .kinds import is_controller
+from .texts import from_inputs
+from .views import NotReady, Slot
 
 __all__ = ["Oracle"]
 
 
-class Oracle(Rounds):
+class Oracle(Epochs):
     """One run. ``scan`` shuffles the order in which rules are tried, which must make no difference."""
 
     def __init__(
@@ -29,24 +31,44 @@ class Oracle(Rounds):
         super().__init__(blueprint, behaviour, run_input, scan)
         self._close()
 
-    # --- the outside -------------------------------------------------------------------------------------------------
+    # --- what can be seen --------------------------------------------------------------------------------------------
 
     def ready(self) -> list[Slot]:
         """What may execute now, in the blueprint's order of the nodes it runs for."""
-        return [self.active[n].slot for n in self.facts.nodes if n in self.active and n not in self.resting]
+        order = {n: i for i, n in enumerate(self.facts.nodes)}
+        idle = {*self.resting, *self.waiting, *self.withheld, *self.children}
+        found = [activation.slot for key, activation in self.active.items() if key not in idle]
+        return sorted(found, key=lambda slot: (order[slot.node], slot.item))
+
+    def asleep(self) -> dict[str, float]:
+        """What waits for a time, and until when."""
+        return {key: until for key, until in self.waiting.items() if until is not None}
+
+    def held(self) -> dict[str, int]:
+        """Of each batch that runs, how many items have not entered its window."""
+        return {
+            n: len(batch.groups) - batch.began for n, batch in self.batches.items() if not (batch.failing or batch.gone)
+        }
 
     def input_of(self, slot: Slot) -> object:
         return self._activation(slot).input
 
     def input_now(self, slot: Slot) -> object:
         """The input, if it is read only now; what a node with `inputs` gets of outputs can change until then."""
-        activation, node = self._activation(slot), self.facts.nodes[slot.node]
-        late = node.inputs is not None and len(activation.chain) == 1 and slot.node not in self.instead
-        return from_inputs(node.inputs, self.outputs) if late and node.inputs is not None else activation.input
+        return self._read_now(self._activation(slot))
+
+    def child_input(self, slot: Slot) -> object:
+        """What the run gets that a subflow makes."""
+        inputs = self.facts.nodes[slot.runs].params.get("inputs")
+        if inputs is None:
+            return self.input_now(slot)
+        return from_inputs(cast("Mapping[str, str]", inputs), self.names)
 
     def outcome_of(self, slot: Slot) -> Result:
         """What the behaviour says that this attempt does."""
         return self.behaviour(slot.runs, slot.visit, slot.attempt, self.input_of(slot))
+
+    # --- outcomes ----------------------------------------------------------------------------------------------------
 
     def settle(self, slot: Slot, result: Result, *, same_commit: bool = False) -> None:
         """The outcome of one attempt arrives; in the ``same_commit`` as the one before, of which nobody has heard yet.
@@ -57,7 +79,11 @@ class Oracle(Rounds):
         if not same_commit:
             self.new.clear()
         activation = self._activation(slot)
-        if isinstance(result, Err):
+        if activation.undoes:
+            self._undone(activation, result)
+        elif activation.item >= 0:
+            self._item_settled(activation, result)
+        elif isinstance(result, Err):
             self._attempt_failed(activation, result)
         else:
             self._completed(activation, result)
@@ -72,7 +98,7 @@ class Oracle(Rounds):
         activation, node = self._activation(slot), self.facts.nodes[slot.runs]
         if not activation.attempt <= attempt <= node.retry.attempts:
             raise NotReady(f"{slot} may be tried {node.retry.attempts} times, not {attempt}")
-        self.active[slot.node] = again = replace(activation, attempt=attempt)
+        self.active[slot.key] = again = replace(activation, attempt=attempt)
         return again.slot
 
     def rest(self, slot: Slot) -> None:
@@ -82,14 +108,27 @@ class Oracle(Rounds):
             NotReady: it is not executing, or draining.
         """
         self.new.clear()
-        if self._activation(slot).draining:
+        activation = self._activation(slot)
+        if activation.draining:
             raise NotReady(f"{slot} is draining")
-        self.resting.add(slot.node)
+        self.resting.add(slot.key)
+        if slot.item >= 0:
+            self._left_window(activation)
+        self._close()
 
-    def wake(self, node: str) -> None:
-        """A visit that was put aside, or waits for its next attempt, is ready again."""
-        self.new.clear()
-        self.resting.remove(node)
+    def wake(self, key: str, *, same_commit: bool = False) -> None:
+        """A visit that was put aside, or waits for its next attempt, is ready again; an item when there is room."""
+        if not same_commit:
+            self.new.clear()
+        activation = self.active[key]
+        if activation.item >= 0:
+            self._item_woken(activation)
+        else:
+            self.resting.remove(key)
+            self._hand_out(key)
+            if not same_commit:
+                self.new.clear()
+        self._close()
 
     def drop(self, slot: Slot, *, same_commit: bool = False) -> None:
         """A draining visit is abandoned.
@@ -101,243 +140,121 @@ class Oracle(Rounds):
             self.new.clear()
         if not self._activation(slot).draining:
             raise NotReady(f"{slot} is not draining")
-        self._remove(slot.node)
+        if slot.item >= 0:
+            self._forget(slot.key)
+        else:
+            self._remove(slot.node)
         self._close()
+
+    def tick(self, now: float, order: Sequence[str] = ()) -> list[str]:
+        """It is ``now``; what waited for a time until then, which is told, is over.
+
+        Reading: in the order of their times, equal ones in the blueprint's order, or in this ``order``; what begins to
+        wait meanwhile is not looked at.
+        """
+        self.new.clear()
+        self.now = max(self.now, now)
+        order = order or list(self.facts.nodes)
+        asleep = {key: at for key, at in self.asleep().items() if at <= self.now}
+        due = sorted(asleep, key=lambda key: (asleep[key], order.index(key)))
+        over: list[str] = []
+        for key in due:
+            activation = self.active.get(key)
+            if activation is not None and self.waiting.get(key) == asleep[key]:
+                over.append(key)
+                self._time_is_up(activation)
+                self._close()
+        return over
+
+    def signal(
+        self, node: str, payload: object, action: str | None = None, *, signal_id: str, visit: int | None = None
+    ) -> str:
+        """The answer to a signal: accepted, kept, or why it was refused: late, not a wait, conflict, full."""
+        self.new.clear()
+        answer = self._signalled(node, Ok(payload, action), signal_id, visit)
+        self._close()
+        return answer
+
+    def child_started(self, slot: Slot) -> None:
+        """The execution of a subflow has made a run."""
+        self.new.clear()
+        self._activation(slot)
+        self.children.add(slot.key)
+
+    def child_ended(self, key: str, result: Result | None, writes: Mapping[str, object] | None = None) -> None:
+        """A subflow's run has ended: completed, failed, or cancelled (None)."""
+        self.new.clear()
+        self.children.remove(key)
+        activation = self.active[key]
+        if isinstance(result, Ok):
+            self.context |= writes or {}
+            self._completed(activation, result)
+        elif result is None and activation.draining:
+            self._remove(key)  # Reading: it was cancelled because its visit was
+        else:
+            self._attempt_failed(activation, result or Err("SubflowFailed", retryable=False))
+        self._close()
+
+    # --- commands ----------------------------------------------------------------------------------------------------
 
     def cancel(self, *, same_commit: bool = False) -> None:
         if not same_commit:
             self.new.clear()
+        if self.rolling is not None:
+            return  # Reading: a rollback goes on
         if self.active and self.ending is None:
             self._end("cancelled")
         elif self.active:  # Reading: a run that was failing and is cancelled as well was cancelling
             self.ending = "cancelled"
 
-    # --- one outcome -------------------------------------------------------------------------------------------------
+    def pause(self) -> bool:
+        if not self.active or self.ending is not None or self.paused:
+            return False
+        self.paused = True
+        return True
+
+    def unpause(self) -> bool:
+        was, self.paused = self.paused, False
+        self.withheld.clear()
+        self.new.clear()
+        return was
+
+    def patch(self, writes: Mapping[str, object], deleted: Collection[str] = ()) -> bool:
+        if not self.active:
+            return False
+        self.context = {k: v for k, v in {**self.context, **writes}.items() if k not in deleted}
+        return True
+
+    def mark_completed(self, node: str, output: object, action: str | None = None) -> bool:
+        """Reading: an item node and its scatter are the batch; only a visit with a child is a subflow that is refused.
+        Nor can a draining visit be marked.
+
+        A node that is only called (a fallback, a compensation) has no visit of its own to mark. Marking is no firing of
+        a join. A visit that a fallback stood in for is the node's own then.
+        """
+        refused = is_controller(self.facts.nodes[node]) or node in self.facts.batches or node in self.children
+        refused = refused or self._is_draining(node)
+        if refused or node in self.facts.scatters or self.state[node] not in ("pending", "active"):
+            return False
+        self.new.clear()
+        if node in self.active:
+            activation = self._forget(node)
+            for helper in activation.chain[1:]:
+                del self.helps[helper][node]
+            visit = (*activation.visits, activation.visit)[0]
+            activation = replace(activation, chain=(node,), visit=visit, visits=())
+        else:
+            self.visits[node] += 1
+            self.begun.add(node)
+            for k, scope in enumerate(self.facts.scopes):
+                self.rounds[k] += scope.header == node
+            activation = Activation((node,), self.visits[node], 1, None)
+        self._completed(activation, Ok(output, action))
+        self._close()
+        return True
 
     def _activation(self, slot: Slot) -> Activation:
-        activation = self.active.get(slot.node)
-        if activation is None or activation.slot != slot or slot.node in self.resting:
+        activation = self.active.get(slot.key)
+        if activation is None or slot not in self.ready():
             raise NotReady(f"{slot} is not ready, but {', '.join(map(str, self.ready())) or 'nothing'}")
         return activation
-
-    def _attempt_failed(self, activation: Activation, error: Err) -> None:
-        owner, runs = activation.chain[0], activation.chain[-1]
-        node = self.facts.nodes[runs]
-        if not activation.draining and not error.fatal:
-            if error.retryable and activation.attempt < node.retry.attempts:
-                self.active[owner] = replace(activation, attempt=activation.attempt + 1)
-                self.new.add(owner)
-                if node.retry.delay > 0:
-                    self.resting.add(owner)
-                return
-            if node.fallback is not None:
-                self.helps[node.fallback][owner] = "running"
-                self._activate((*activation.chain, node.fallback), {"error": None, "input": activation.input})
-                return
-        del self.active[owner]
-        self.state[owner] = "failed"
-        self.failures.append(Failure(owner, "failed"))
-        for helper in activation.chain[1:]:
-            self.helps[helper][owner] = "failed"
-        for n in activation.chain:
-            if not self._succeeded(n):
-                self.outputs.pop(n, None)
-
-    def _completed(self, activation: Activation, result: Ok) -> None:
-        owner = activation.chain[0]
-        del self.active[owner]
-        self.state[owner] = "completed"
-        for helper in activation.chain[1:]:
-            self.helps[helper][owner] = "completed"
-        for n in activation.chain:
-            self.outputs[n] = result.output
-        for n in activation.chain:
-            # Reading: of a draining owner, only its own edges are dead; its fallback's are chosen as always.
-            if self.ending is None and n not in self.lost:
-                self._choose(n, result, owner)
-
-    def _choose(self, n: str, result: Ok, owner: str) -> None:
-        edges = [(i, self.facts.edges[i]) for i in self.facts.out[n]]
-        named = result.action is not None and any(edge.action == result.action for _, edge in edges)
-        wanted = [(i, e) for i, e in edges if e.action == (result.action if named else None)]
-        try:
-            taken = [
-                (i, e)
-                for i, e in wanted
-                if e.condition is None or holds(e.condition, result.output, result.action, self.outputs)
-            ]
-            values = [(i, e, self._transformed(e, result.output) if e.transform else result.output) for i, e in taken]
-        except CannotEvaluate:
-            self.failures.append(Failure(n, "condition"))
-            if n == owner:
-                self.state[n] = "failed"
-            else:
-                self.helps[n][owner] = "failed"
-            return
-        for i, edge, value in values:
-            if i not in self.marks:
-                # Reading: of parallel edges, the first that was LIVE carries the value, in the blueprint's order.
-                pair = [
-                    self.marks[j]
-                    for j in self.facts.out[n]
-                    if j in self.marks and self.marks[j].kind == "live" and self.facts.edges[j].target == edge.target
-                ]
-                self._mark(i, pair[0] if pair else Mark("live", value))
-                self.made[i] = value
-
-    def _transformed(self, edge: Edge, output: object) -> object:
-        named = self.facts.nodes[edge.target].inputs
-        subject = from_inputs(named, self.outputs) if isinstance(named, str) else output
-        return transformed(edge.transform or "input", subject, self.outputs)
-
-    def _mark(self, i: int, mark: Mark) -> None:
-        if i in self.marks:
-            raise Broken(f"edge {self.facts.edges[i]} is marked {self.marks[i].kind} and {mark.kind}")
-        self.marks[i] = mark
-
-    def _activate(self, chain: tuple[str, ...], value: object) -> None:
-        self.visits[chain[-1]] += 1
-        self.new.add(chain[0])
-        self.active[chain[0]] = Activation(chain, self.visits[chain[-1]], 1, value)
-
-    # --- the rules, until none applies ------------------------------------------------------------
-
-    def _close(self) -> None:
-        """Reading: marks and joins first; when they are done, losers; when they are done, failing fast; then scopes."""
-        while self.ending is None:
-            if self._resolve_marks() or self._decide_joins() or self._judge_losers():
-                continue
-            self._judge_failures()
-            if self.ending is not None or not self._turn_scopes():
-                break
-        if self.ending is None and not self.active:
-            waiting = [n for n in self.facts.nodes if not self._settled(n)]
-            if waiting or len(self.ended) < len(self.facts.scopes):
-                raise Broken(f"nothing is active, but {waiting} wait")
-
-    def _shuffled(self, items: Iterable[object]) -> list[object]:
-        result = list(items)
-        if self.scan is not None:
-            self.scan.shuffle(result)
-        return result
-
-    def _resolve_marks(self) -> bool:
-        """The edges that were not chosen, once they cannot be chosen any more."""
-        changed = False
-        for i, edge in self.facts.edges.items():
-            if i in self.marks or not self._settled(edge.source) or not self.ended.issuperset(self.facts.leaves[i]):
-                continue
-            bad = self._final(edge.source) in ("failed", "upstream") and edge.source not in self.lost
-            self._mark(i, Mark("failed" if bad else "dead"))
-            changed = True
-        return changed
-
-    def _decide_joins(self) -> bool:
-        changed = False
-        for item in self._shuffled(n for n in self.facts.nodes if self.state[n] == "pending"):
-            n = str(item)
-            decision = self._decision(n)
-            if decision == "fire":
-                self._fire(n)
-            elif decision is not None:
-                self.state[n] = decision
-            changed = changed or decision is not None
-        return changed
-
-    def _decision(self, n: str) -> str | None:
-        if n in self.again:
-            return "fire"
-        least = self.facts.nodes[n].join.at_least
-        preds = self._predecessors(n)
-        live = sum(mark is not None and mark.kind == "live" for mark in preds.values())
-        failed = sum(mark is not None and mark.kind == "failed" for mark in preds.values())
-        if not preds:
-            return "fire" if self._starts(n) else "dead"
-        if least is not None and live >= least:
-            return "fire"
-        if None in preds.values():
-            return None
-        if least is not None:
-            return "upstream" if failed and live + failed >= least else "dead"
-        return "upstream" if failed else "fire" if live else "dead"
-
-    def _fire(self, n: str) -> None:
-        back = self.again.pop(n, None)
-        self.instead.discard(n)
-        if back is None:
-            self.fired.add(n)
-            self.fired_once.add(n)
-        for k, scope in enumerate(self.facts.scopes):
-            self.rounds[k] += scope.header == n
-        self.state[n] = "active"
-        self._activate((n,), self._input(n, back))
-
-    def _input(self, n: str, back: list[tuple[str, object]] | None) -> object:
-        node = self.facts.nodes[n]
-        if node.inputs is not None:
-            live_edges = (
-                self.brought[n]
-                if back is not None
-                else [
-                    i
-                    for i in self.facts.into[n]
-                    if self._applies(i) and i in self.marks and self.marks[i].kind == "live"
-                ]
-            )
-            made = [self.made[i] for i in live_edges if self.facts.edges[i].transform]
-            if made and isinstance(node.inputs, str):
-                self.instead.add(n)
-                return made[0]
-            return from_inputs(node.inputs, self.outputs)
-        preds = self._predecessors(n)
-        live = back if back is not None else [(s, m.value) for s, m in preds.items() if m and m.kind == "live"]
-        if not live:
-            return self.run_input
-        return live[0][1] if len(preds) == 1 or node.join.at_least == 1 else dict(live)
-
-    def _judge_losers(self) -> bool:
-        """Reading: judged over all joins that have fired, whenever all else is decided."""
-        joins = {n for n in self.fired if self._cancels(n)}
-        losers = {n for n in self.facts.nodes if self.state[n] in ("pending", "active") and not self.facts.callers[n]}
-        gone = {n for n in self.lost if self.state[n] == "cancelled"}
-        while True:
-            safe = {
-                n
-                for n in losers
-                if not self.facts.out[n]
-                or any(
-                    i in self.facts.back or self.facts.edges[i].target not in joins | losers | gone
-                    for i in self.facts.out[n]
-                )
-            }
-            if not safe:
-                break
-            losers -= safe
-        losers -= {n for n in self.active if self.active[n].draining}
-        for n in losers:
-            self.lost.add(n)
-            if n in self.active and self._unheard(n):
-                self._remove(n)
-            elif n in self.active:
-                self.active[n] = replace(self.active[n], draining=True)
-            else:
-                self.state[n] = "cancelled"
-        return bool(losers)
-
-    def _judge_failures(self) -> None:
-        new, self.judged = self.failures[self.judged :], len(self.failures)
-        if self.facts.fail_fast and not all(self._absolved(failure.node) for failure in new):
-            self._end("failed")
-
-    def _end(self, status: str) -> None:
-        self.ending = status
-        # Reading: a fallback without edges that was never needed is cancelled too, if it was not settled for good.
-        undone = [
-            n for n, state in self.state.items() if state == "pending" or (state == "none" and not self._settled(n))
-        ]
-        self.state |= dict.fromkeys(undone, "cancelled")
-        for n, activation in list(self.active.items()):
-            if self._unheard(n):
-                self._remove(n)
-            else:
-                self.active[n] = replace(activation, draining=True)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from flowcraft.blueprint import Blueprint
 from flowcraft.errors import DefinitionError
 
-__all__ = ["Plan", "Scope", "plan_of"]
+from .kinds import is_controller
 
-LOOP_CONTROLLER = "loop-controller"
+__all__ = ["Plan", "Scope", "plan_of"]
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,6 @@ def plan_of(blueprint: Blueprint) -> Plan:
     Raises:
         DefinitionError: a cycle has no usable header.
     """
-    if any(node.uses.split("@")[0] == LOOP_CONTROLLER for node in blueprint.nodes):
-        raise NotImplementedError("structured loops are outside this oracle")
     ignored: frozenset[int] = frozenset()
     while True:
         edges = frozenset(range(len(blueprint.edges))) - ignored
@@ -60,6 +58,7 @@ class _Decomposition:
         self.blueprint = blueprint
         self.all_edges = all_edges
         self.order = [node.id for node in blueprint.nodes]
+        self.controllers = [node.id for node in blueprint.nodes if is_controller(node)]
         self.references = [(node.id, node.fallback) for node in blueprint.nodes if node.fallback is not None]
 
     def split(self, region: frozenset[str], edges: frozenset[int]) -> list[Scope]:
@@ -70,7 +69,7 @@ class _Decomposition:
         found: list[tuple[frozenset[str], Scope]] = []
         for component in sorted(components, key=lambda nodes: min(map(self.order.index, nodes))):
             if self._cyclic(component, edges):
-                scope = self._scope(component, region, edges, reach)
+                scope = self._scope(component, region, edges)
                 found.append((component, scope))
         result: list[Scope] = []
         for component, scope in found:
@@ -89,9 +88,7 @@ class _Decomposition:
         reach = _reach(nodes, self._arcs(nodes, edges))
         return any(node in reach[node] for node in nodes)
 
-    def _scope(
-        self, component: frozenset[str], region: frozenset[str], edges: frozenset[int], reach: dict[str, set[str]]
-    ) -> Scope:
+    def _scope(self, component: frozenset[str], region: frozenset[str], edges: frozenset[int]) -> Scope:
         table = self.blueprint.edges
         inside = [i for i in edges if table[i].source in component and table[i].target in component]
         entered = {table[i].target for i in edges if table[i].source not in component and table[i].target in component}
@@ -106,9 +103,15 @@ class _Decomposition:
         endless = frozenset(i for i in back if i in idle and table[i].source in {header, *blind[header]})
         if endless:
             raise _EndlessError(endless)
-        return Scope(component | self._tail(component, region, edges, reach), header, back, bool(entered))
+        return Scope(component | self._tail(component, header, region, edges), header, back, bool(entered))
 
     def _header(self, component: frozenset[str], entered: set[str]) -> str:
+        # Reading: a controller that is entered; one that is not heads the cycle only if nothing else does. (Else no
+        # visit could begin: of a loop in a plain cycle, and of one that is entered at its body, like a do-while.)
+        controllers = [node for node in self.controllers if node in component]
+        for node in controllers:
+            if node in entered:
+                return node
         for node in self.blueprint.cycle_entry_points:
             if node in component:
                 return node
@@ -116,6 +119,8 @@ class _Decomposition:
             raise DefinitionError(f"a cycle is entered at {sorted(entered)}; name one in cycleEntryPoints")
         if entered:
             return min(entered)
+        if controllers:
+            return controllers[0]
         fallbacks = {fallback for _, fallback in self.references}
         targets = {edge.target for i, edge in enumerate(self.blueprint.edges) if i in self.all_edges}
         for node in self.order:
@@ -124,16 +129,19 @@ class _Decomposition:
         raise DefinitionError(f"the fallbacks of {sorted(component)} form a circle")
 
     def _tail(
-        self, component: frozenset[str], region: frozenset[str], edges: frozenset[int], reach: dict[str, set[str]]
+        self, component: frozenset[str], header: str, region: frozenset[str], edges: frozenset[int]
     ) -> frozenset[str]:
-        """What only the component reaches."""
+        """What only the component reaches; a controller's own exits do not count."""
         table = self.blueprint.edges
+        if header in self.controllers:
+            component, region = component - {header}, region - {header}
+        arcs = self._arcs(region, edges)
+        reach = _reach(region, [*arcs, *((b, a) for a, b in self.references)])
         neighbours: dict[str, set[str]] = {node: set() for node in self.order}
         for a, b in [*((table[i].source, table[i].target) for i in edges), *self.references]:
             neighbours[a].add(b)
             neighbours[b].add(a)
-        start = next(iter(component))
-        tail = {node for node in region - component if node in reach[start]}
+        tail = {node for start in component for node in reach[start]} - component
         while True:
             drop = {node for node in tail if not neighbours[node] <= tail | component}
             if not drop:

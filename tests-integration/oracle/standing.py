@@ -4,15 +4,46 @@ from __future__ import annotations
 
 import copy
 import random
-from typing import Self
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple, Self
 
 from flowcraft.blueprint import Blueprint
 
-from .behaviour import Behaviour, canonical
+from .behaviour import Behaviour, Ok, canonical
 from .facts import SETTLED, Activation, Facts, Mark, together
+from .kinds import is_controller
 from .views import Failure, NodeView, RunView
 
-__all__ = ["Standing"]
+__all__ = ["Batch", "Done", "Standing"]
+
+
+class Done(NamedTuple):
+    """A visit that completed and may have to be undone: ``runs`` did it for ``node``."""
+
+    node: str
+    runs: str
+    visit: int
+    input: object
+    output: object
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The items of one visit of an item node: the first ``began`` have entered the window, the others are HELD.
+
+    ``left`` are out of the window again (parked, or long until the next attempt), the ``due`` of them wait for room.
+    """
+
+    visit: int
+    groups: tuple[object, ...]
+    began: int = 0
+    left: frozenset[int] = frozenset()
+    due: frozenset[int] = frozenset()
+    results: Mapping[int, object] = field(default_factory=dict[int, object])
+    failed: int = 0
+    failing: bool = False
+    gone: bool = False
 
 
 class Standing:
@@ -25,7 +56,7 @@ class Standing:
         self.behaviour = behaviour
         self.run_input = run_input
         self.scan = scan
-        self.state = {n: "none" if n in self.facts.only_fallback else "pending" for n in self.facts.nodes}
+        self.state = {n: "none" if n in self.facts.only_called else "pending" for n in self.facts.nodes}
         self.helps: dict[str, dict[str, str]] = {n: {} for n in self.facts.nodes}  # F -> for whom -> how it went
         self.active: dict[str, Activation] = {}
         self.lost: set[str] = set()
@@ -48,8 +79,35 @@ class Standing:
         self.failures: list[Failure] = []
         self.judged = 0
         self.ending: str | None = None
+        # sections 9 to 13
+        self.now = 1000.0
+        self.context: dict[str, object] = {}
+        self.frozen: dict[str, list[object]] = {}  # what the scatters returned
+        self.batches: dict[str, Batch] = {}
+        self.waiting: dict[str, float | None] = {}  # sleeping or waiting for a signal, until when
+        self.children: set[str] = set()  # whose subflow is running
+        self.mailbox: dict[str, Ok] = {}
+        self.answers: dict[str, str] = {}  # to signals that were not refused, by their ids
+        self.exits: set[int] = set()  # scopes that an edge has left early
+        self.exited: set[int] = set()  # the same, once they were drained
+        self.paused = False
+        self.withheld: set[str] = set()  # READY, but not handed out: the run is paused
+        self.epoch = 1
+        self.late: dict[str, tuple[Activation, Ok]] = {}  # completed after the run was stopped: no edge is marked
+        self.choosers: dict[int, dict[str, object]] = {}  # of a fallback's LIVE edges: for whom, and the value
+        self.led: dict[str, tuple[list[tuple[str, object]], list[int]]] = {}  # what sent a header round last
+        self.given: dict[str, object] = {}  # the input that a join fired with
+        self.restarted: set[str] = set()  # nodes that fire once more with what they were given
+        self.history: list[Done] = []
+        self.begun: set[str] = set()  # since the last reset
+        self.numbered = False  # whether a visit that was reset before it began has had its number
+        self.rolling: tuple[str | None] | None = None  # to which node the run is rolled back; None: everything
 
     def status(self) -> str:
+        if self.active and self.paused:
+            return "paused"
+        if self.active and all(key in self.waiting for key in self.active):
+            return "awaiting"
         if self.active:
             return "running"
         if self.ending is not None:
@@ -61,7 +119,7 @@ class Standing:
         ends = {
             n: v.output
             for n, v in nodes.items()
-            if v.state == "completed" and not self.facts.out[n] and n not in self.facts.only_fallback
+            if v.state == "completed" and not self.facts.out[n] and n not in self.facts.only_called
         }
         output = next(iter(ends.values())) if len(ends) == 1 else ends or None
         return RunView(self.status(), nodes, tuple(sorted(self.failures)), output)
@@ -72,6 +130,7 @@ class Standing:
             if isinstance(value, dict | list | set):
                 setattr(twin, name, value.copy())
         twin.helps = {n: dict(of) for n, of in self.helps.items()}
+        twin.choosers = {i: dict(of) for i, of in self.choosers.items()}
         return twin
 
     @property
@@ -83,6 +142,15 @@ class Standing:
             if name not in ("facts", "behaviour", "scan", "failures")
         }
         return canonical([{k: parts[k] for k in sorted(parts)}, sorted((f.node, f.kind) for f in self.failures)])
+
+    @property
+    def names(self) -> Mapping[str, object]:
+        """What a name in an expression or in `inputs` means."""
+        return {**self.context, **self.outputs}
+
+    def _items(self, n: str) -> list[str]:
+        """The keys of a batch's items that are active."""
+        return [key for key, activation in self.active.items() if activation.item >= 0 and activation.chain[0] == n]
 
     def _ran(self, n: str) -> bool:
         return self.state[n] in ("active", "completed", "failed") or bool(self.helps[n])
@@ -97,7 +165,7 @@ class Standing:
     def _final(self, n: str) -> str:
         if n in self.limited:
             return "failed"
-        if not self.facts.callers[n]:
+        if not self.facts.callers[n] and n not in self.facts.undo.values():
             return self.state[n]
         if self._succeeded(n):
             return "completed"
@@ -118,7 +186,11 @@ class Standing:
             i not in self.facts.back
             and (
                 self._won(target := self.facts.edges[i].target)
-                or (self._last(target) in ("dead", "upstream", "cancelled") and self._absolved(target))
+                or (
+                    self._last(target) in ("dead", "upstream", "cancelled")
+                    and self._settled(target)  # Reading: a fallback is not skipped while it may be called
+                    and self._absolved(target)
+                )
             )
             for i in self.facts.out[n]
         )
@@ -150,4 +222,4 @@ class Standing:
 
     def _cancels(self, n: str) -> bool:
         join = self.facts.nodes[n].join
-        return join.at_least is not None and join.losers == "cancel"
+        return join.at_least is not None and join.losers == "cancel" and not is_controller(self.facts.nodes[n])

@@ -12,44 +12,30 @@ from flowcraft.blueprint import Blueprint
 from flowcraft.errors import ConditionError, DefinitionError
 from flowcraft.expressions import parse
 
-from . import cases_plain, cases_scopes
+from . import cases_batches, cases_commands, cases_loops, cases_plain, cases_scopes, cases_waits
 from .behaviour import behaviour_of, without_errors
 from .cases import Case
 from .explore import TooManyStates, order_observable, permitted, replay, run_randomly
 from .generator import CONDITIONS, TRANSFORMS, Workflow, generate, workflows
 from .oracle import Oracle
+from .script import OraclePlayer, play
 from .texts import CannotEvaluate, holds, transformed
 from .views import NotReady, RunView, Slot
 
 #: How many random workflows; the nightly run has more.
 GRAPHS = int(os.environ.get("FLOWCRAFT_ORACLE_GRAPHS", "2000"))
-CASES = [*cases_plain.CASES, *cases_scopes.CASES]
+CASES = [*cases_plain.CASES, *cases_scopes.CASES, *cases_loops.CASES, *cases_waits.CASES, *cases_batches.CASES]
+CASES += [*cases_commands.CASES]
 
 
 def _start(blueprint: Blueprint, run_input: object, scan: random.Random | None = None) -> Oracle:
     return Oracle(blueprint, behaviour_of(blueprint), run_input, scan)
 
 
-def _act(oracle: Oracle, step: str) -> None:
-    ready = oracle.ready()
-    if step == "cancel":
-        oracle.cancel()
-    elif step.startswith("-"):
-        assert step[1:] not in [slot.node for slot in ready], f"{step[1:]} is ready"
-    else:
-        runs, _, node = step.partition("@")
-        found = [slot for slot in ready if (slot.node, slot.runs) == (node or runs, runs)]
-        assert found, f"{step} is not ready, but {ready}"
-        oracle.settle(found[0], oracle.outcome_of(found[0]))
-
-
-def _play(example: Case) -> RunView:
+def _play(example: Case) -> tuple[Oracle, RunView]:
     oracle = _start(Blueprint.from_dict(example.blueprint), example.run_input)
-    for step in example.order:
-        _act(oracle, step)
-    while slots := oracle.ready():
-        oracle.settle(slots[0], oracle.outcome_of(slots[0]))
-    return oracle.result()
+    play(OraclePlayer(oracle), example.order)
+    return oracle, oracle.result()
 
 
 @pytest.mark.parametrize("example", CASES, ids=lambda example: example.name)
@@ -58,13 +44,14 @@ def test_examples(example: Case) -> None:
         with pytest.raises(DefinitionError):
             _play(example)
         return
-    view = _play(example)
+    oracle, view = _play(example)
     assert view.status == example.status
     assert {n: view.nodes[n].reason or view.nodes[n].state for n in example.states} == example.states
     assert {n: view.nodes[n].visit for n in example.visits} == example.visits
     found = {n: without_errors(view.nodes[n].output if n else view.output) for n in example.outputs}
     assert found == example.outputs
     assert tuple(failure.node for failure in view.failures) == example.failures
+    assert {name: oracle.context.get(name) for name in example.context} == example.context
 
 
 @pytest.mark.parametrize("output", [{"n": 4}, {"n": 5}, {}, None, 7])

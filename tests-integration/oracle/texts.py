@@ -24,7 +24,7 @@ _COMPARE: dict[str, Callable[[int, int], bool]] = {
     ">=": lambda a, b: a >= b,
 }
 _NUMBER = re.compile(r"(?:result\.output|input)\.n(?: % (\d+))? (==|!=|<=|>=|<|>) (\d+)")
-_OTHER = re.compile(r"(\w)\.n > (\d+)")
+_OTHER = re.compile(r"(\w+)\.n > (\d+)")
 _ACTION = re.compile(r"result\.action (==|!=) '(\w+)'")
 
 

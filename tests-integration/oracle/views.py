@@ -22,16 +22,23 @@ class Broken(AssertionError):
 class Slot:
     """One attempt: function node ``runs`` executes for ``node`` (itself, or a node that fell back to it).
 
-    ``visit`` counts the activations of ``runs`` over the whole run; ``attempt`` starts at 1 in each.
+    ``visit`` counts the activations of ``runs`` over the whole run; ``attempt`` starts at 1 in each. ``item`` is that
+    of a batch.
     """
 
     node: str
     runs: str
     visit: int
     attempt: int
+    item: int = -1
+
+    @property
+    def key(self) -> str:
+        """Whom it is for: a node, or an item of one."""
+        return self.node if self.item < 0 else f"{self.node}[{self.item}]"
 
     def __str__(self) -> str:
-        name = self.node if self.node == self.runs else f"{self.runs}@{self.node}"
+        name = self.key if self.node == self.runs else f"{self.runs}@{self.key}"
         return f"{name}#{self.visit}.{self.attempt}"
 
 

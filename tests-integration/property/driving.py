@@ -91,17 +91,18 @@ class CheckedRun(EngineRun):
         assert token == f"t{self._commits}"
         assert stored.terminal == (not stored.active)
         assert stored.terminal == effects.terminal
-        fresh = {n for n, a in stored.active.items() if stored.states[n] == READY and a.nonce == token}
+        fresh = {n for n, a in stored.active.items() if stored.state(n) == READY and a.nonce == token}
         told = [n for n, _ in effects.ready]
         assert len(set(told)) == len(told), "one job twice in one commit"
-        assert fresh <= set(told), "READY, and nobody is told"
-        assert all(stored.states[n] == READY for n in told), "told, but not READY"
+        assert stored.paused or fresh <= set(told), "READY, and nobody is told"
+        assert not (stored.paused and told), "handed out, though the run is paused"
+        assert all(stored.state(n) == READY for n in told), "told, but not READY"
         for node, activation in effects.ready:
             if activation.nonce == token:
                 self.given.append(Visit(node, token, activation.visit, activation.attempt))
-        drained = {n for n in stored.active if stored.states[n] == DRAINING}
+        drained = {n for n, a in stored.active.items() if stored.state(n) == DRAINING and not a.reason}
         old = decode_head(before) if before else None
-        was = {n for n in old.active if old.states[n] == DRAINING} if old is not None else set[int]()
+        was = {n for n in old.active if old.state(n) == DRAINING} if old is not None else set[int]()
         assert drained - was <= {n for n, _ in effects.revoked}, "draining, and nobody is told"
         self._check_time(stored)
         self.seq += len(effects.facts)
@@ -123,16 +124,18 @@ class CheckedRun(EngineRun):
 
     def ready(self) -> list[Slot]:
         head = self.head
-        return [self._slot(head, n) for n in sorted(head.active) if head.states[n] in (READY, DRAINING)]
+        return [self._slot(head, n) for n in sorted(head.active) if self.executes(head, n)]
 
     def draining(self) -> list[Slot]:
         head = self.head
-        return [self._slot(head, n) for n in sorted(head.active) if head.states[n] == DRAINING]
+        return [
+            self._slot(head, n) for n in sorted(head.active) if head.state(n) == DRAINING and self.executes(head, n)
+        ]
 
     def resting(self) -> list[str]:
-        """Nodes that are parked or wait for the next attempt."""
+        """What is parked or waits for the next attempt."""
         head = self.head
-        return [self.graph.ids[n] for n in sorted(head.active) if head.states[n] in (RETRYING, PARKED)]
+        return [self._slot(head, n).key for n in sorted(head.active) if head.state(n) in (RETRYING, PARKED)]
 
     def park(self, slot: Slot) -> None:
         assert self.fold([Parked(self.visit(slot), "no function here")]) == [True]
@@ -143,8 +146,8 @@ class CheckedRun(EngineRun):
     def wake(self, can: bool) -> list[str]:
         """Let time pass until the first is due; the nodes that became READY. ``can``: parked ones can be executed."""
         before, head = self.resting(), self.head
-        parked = {self.graph.ids[n] for n in head.active if head.states[n] == PARKED}
-        self.now = min(a.due for n, a in head.active.items() if head.states[n] in (RETRYING, PARKED))
+        parked = {self._slot(head, n).key for n in head.active if head.state(n) == PARKED}
+        self.now = min(a.due for n, a in head.active.items() if head.state(n) in (RETRYING, PARKED))
         applied = self.fold([Tick(can=lambda _: can)])
         woken = [node for node in before if node not in self.resting()]
         assert applied == [bool(woken)], "a tick changed something else"

@@ -25,21 +25,35 @@ HOSTILE = [
 # Every line of Mermaid is one of these: our own names are numbers, and a text holds nothing that could end it.
 TEXT = r'"(?:[^\W_]|[ _.\-]|#\d+;|<br/>)*"'
 COLOUR = "#[0-9a-f]{6}"
+NAME = r"(?:n\d+|g\d+|[ks]_[a-z]+|legend)"
+SHAPE = "|".join(
+    re.escape(left) + TEXT + re.escape(right)
+    for left, right in (
+        *(("[", "]"), ("([", "])"), ("{{", "}}"), (">", "]"), ("[[", "]]")),
+        *(("[/", "/]"), ("[\\", "\\]"), ("[/", "\\]"), ("[\\", "/]")),
+    )
+)
 LINES = re.compile(
     "|".join(
         (
             "flowchart (?:TD|LR)",
-            rf"  n\d+(?:\[{TEXT}\]|\(\[{TEXT}\]\)|\{{\{{{TEXT}\}}\}})",
+            rf" +{NAME}(?:{SHAPE})",
+            rf" +subgraph {NAME}\[{TEXT}\]",
+            " +direction (?:TD|LR|TB)",
+            " +end",
             rf"  n\d+ (?:-->|-\.->|--x)(?:\|{TEXT}\|)? n\d+",
+            rf"    {NAME} ~~~ {NAME}",
+            rf"  linkStyle \d+(?:,\d+)* stroke:{COLOUR},stroke-dasharray:4",
             rf"  classDef [a-z]+ fill:{COLOUR},stroke:{COLOUR},color:{COLOUR}(?:,stroke-dasharray:4)?",
-            r"  class n\d+(?:,n\d+)* [a-z]+",
+            rf"  class {NAME}(?:,{NAME})* [a-z]+",
         )
     )
 )
 DOT_TEXT = r'"(?:[^"\\\n]|\\\\|\\"|\\n)*"'
 DOT_OPTIONS = rf" \[(?:[a-z]+=(?:{DOT_TEXT}|[a-zA-Z0-9]+)(?:, )?)+\]"
 DOT_LINES = re.compile(
-    rf"digraph {DOT_TEXT} \{{|\}}|  (?:graph|node|edge|n\d+(?: -> n\d+)?)(?:{DOT_OPTIONS})?;",
+    rf"digraph {DOT_TEXT} \{{| *\}}| +subgraph cluster_(?:g\d+|legend) \{{|"
+    rf" +(?:graph|node|edge|n\d+(?: -> n\d+)?|[ks]_[a-z]+(?: -> [ks]_[a-z]+)?)(?:{DOT_OPTIONS})?;",
 )
 
 
@@ -54,9 +68,9 @@ def chain(ids: list[str]) -> Blueprint:
 
 
 def check(blueprint: Blueprint, run: Run | None = None) -> None:
-    for line in to_mermaid(blueprint, run).splitlines():
+    for line in to_mermaid(blueprint, run, legend=run is not None).splitlines():
         assert LINES.fullmatch(line), line
-    for line in to_dot(blueprint, run).splitlines():
+    for line in to_dot(blueprint, run, legend=run is not None).splitlines():
         assert DOT_LINES.fullmatch(line), line
 
 

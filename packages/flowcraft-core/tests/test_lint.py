@@ -73,7 +73,7 @@ def test_missing_implementations_name_what_is_there() -> None:
     report = lint_blueprint(DIAMOND, {"a": function, "b@2": function, "cc": function})
     assert not report.is_valid
     assert [(issue.subject, issue.remedy) for issue in report.errors] == [
-        ("b", "register 'b' (there is 'b@2')"),
+        ("b", "register 'b' as well, for the runs that need it, or make the blueprint use 'b@2'"),
         ("c", "register 'c' (there is 'cc')"),
         ("d", "register 'd'"),
     ]

@@ -160,6 +160,7 @@ class Adapter(Facade):
                 Times(options.resend_after, options.drain_grace),
                 self._bound,
                 self.store.capabilities,
+                runtime.codec,
             ),
             events=self.events,
         )

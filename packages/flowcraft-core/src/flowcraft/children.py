@@ -101,7 +101,8 @@ class Children:
         try:
             await work
         except FlowcraftError as error:
-            _LOG.warning("a subflow is left to the ticker: %s", error)
+            told = error if isinstance(error, AdapterError) else type(error).__name__  # others may tell of values
+            _LOG.warning("a subflow is left to the ticker: %s", told)
 
     async def _cancel(self, children: Sequence[str]) -> None:
         for child in children:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import random
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -83,7 +82,8 @@ class Client:
         Raises:
             RunConflict: the id belongs to a run that was started with something else. DefinitionError: an unknown or
             unworkable blueprint, or an unusable id. SerializationError: input or context cannot be stored. Unavailable:
-            nothing was started. UnknownOutcome: the store does not say; repeat the call with the same id.
+            nothing was started. UnknownOutcome: the store does not say; repeat the call with the same id. KeyMissing:
+            the id belongs to a run that was started with a key that is not here.
         """
         chosen = check_id(run_id, "run id") if run_id is not None else secrets.token_hex(16)
         return await self._start(self._runtime.resolve(flow), input, chosen, context, _NO_PARENT)
@@ -105,12 +105,13 @@ class Client:
         encode = self._runtime.codec.encode
         start_input = encode(input)
         keys = {check_id(key, "context key"): encode(value) for key, value in (context or {}).items()}
-        fingerprint = _fingerprint(graph.content_hash, start_input, keys)
+        named = sorted((context or {}).items())
+        told = (graph.content_hash, input, *(part for pair in named for part in pair))
         if graph.content_hash not in self._saved:
             await self._store.save_blueprint(graph.content_hash, graph.blueprint.to_json().encode())
             self._saved.add(graph.content_hash)
-        new = await self._plan(graph, chosen, fingerprint, start_input, keys, parent)
-        await self._create(new)
+        new = await self._plan(graph, chosen, self._runtime.codec.fingerprint(*told), start_input, keys, parent)
+        await self._create(new, told)
         return RunHandle(chosen, self._access)
 
     async def _plan(
@@ -148,12 +149,14 @@ class Client:
             blueprint_hash=graph.content_hash,
             values=values,
             jobs=[job_of(graph, run_id, node, activation, rules.queue_name) for node, activation in effects.ready],
-            events=fold_events(graph, run_id, head, effects, now),
+            events=fold_events(graph, run_id, head, effects, now, self._runtime.codec),
         )
 
-    async def _create(self, new: NewRun) -> None:
+    async def _create(self, new: NewRun, told: Sequence[object]) -> None:
+        """``told``: what the fingerprint is of. The stored one may have been made with a key of before a rotation."""
         created = await self._certainly(new)
-        if not created.made and created.fingerprint != new.fingerprint:
+        known = created.made or created.fingerprint == new.fingerprint
+        if not known and created.fingerprint != self._runtime.codec.fingerprint(*told, like=created.fingerprint):
             raise RunConflict(f"run {new.run_id!r} was started with another blueprint, input or context")
         if not created.made and created.token != new.token:
             return  # an earlier call made it, and published its jobs; or its ticker will
@@ -215,15 +218,6 @@ class Client:
         if not 1 <= limit <= 1000:
             raise InvalidRequest(f"limit is between 1 and 1000, not {limit}")
         return await self._store.list(status=status, blueprint_id=blueprint_id, limit=limit, after=after)
-
-
-def _fingerprint(content_hash: str, start_input: bytes, context: Mapping[str, bytes]) -> str:
-    digest = hashlib.sha256(content_hash.encode())
-    for key, data in (("", start_input), *sorted(context.items())):
-        for part in (key.encode(), data):
-            digest.update(len(part).to_bytes(8, "big"))
-            digest.update(part)
-    return digest.hexdigest()
 
 
 def _decoder(codec: Codec) -> Callable[[Cell], object]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, cast
 
@@ -13,18 +13,23 @@ from flowcraft.errors import DefinitionError
 from flowcraft.scopes import LOOP_CONTROLLER
 
 __all__ = [
-    "BUILT_IN", "GATHER", "ITEMS", "LOOP", "ORDINARY", "SCATTER", "SLEEP", "SUBFLOW", "TIMEOUT", "WAIT", "WEBHOOK",
-    "WINDOW", "BatchPlan", "duration", "expand", "kind_of", "timer_of",
+    "BUILT_IN", "GATHER", "ITEMS", "LOOP", "ORDINARY", "SCATTER", "SLEEP", "SLEEP_USES", "SUBFLOW",
+    "TIMEOUT", "WAIT", "WAIT_USES", "WEBHOOK", "WEBHOOK_EVENT", "WINDOW", "BatchPlan", "duration", "expand", "items_id",
+    "kind_of",
+    "mapping_of",
+    "timer_of",
 ]  # fmt: skip
 
-_SLEEP: Final = "sleep"
-_WAIT: Final = "wait"
+SLEEP_USES: Final = "sleep"
+WAIT_USES: Final = "wait"
 WEBHOOK: Final = "webhook"
+#: The events of webhooks begin like this.
+WEBHOOK_EVENT: Final = "webhook:"
 SUBFLOW: Final = "subflow"
 SCATTER: Final = "batch-scatter"
 GATHER: Final = "batch-gather"
 #: ``uses`` of all of them.
-BUILT_IN: Final = frozenset({_SLEEP, _WAIT, WEBHOOK, SUBFLOW, SCATTER, GATHER, LOOP_CONTROLLER})
+BUILT_IN: Final = frozenset({SLEEP_USES, WAIT_USES, WEBHOOK, SUBFLOW, SCATTER, GATHER, LOOP_CONTROLLER})
 
 #: What the engine does itself, in place of a function: decide a loop, sleep, wait for a signal, spread the items of a
 #: batch.
@@ -67,7 +72,7 @@ def kind_of(node: Node) -> int:
     """What the engine does itself for this node."""
     if node.uses == LOOP_CONTROLLER:
         return LOOP if node.params.get("condition") is not None else ORDINARY
-    return {_SLEEP: SLEEP, _WAIT: WAIT}.get(node.uses, ORDINARY)
+    return {SLEEP_USES: SLEEP, WAIT_USES: WAIT}.get(node.uses, ORDINARY)
 
 
 def timer_of(node: Node) -> float | None:
@@ -82,6 +87,22 @@ def timer_of(node: Node) -> float | None:
     if kind == WAIT and node.params.get("timeout") is not None:
         return duration(node.params["timeout"], f"params.timeout of node {node.id!r}")
     return None
+
+
+def mapping_of(node: Node, name: str) -> Mapping[str, str] | None:
+    """``params.inputs`` or ``params.outputs`` of a subflow: names by key; None if it has none.
+
+    Raises:
+        DefinitionError: it is no object of texts.
+    """
+    found = node.params.get(name)
+    if found is None:
+        return None
+    rows = cast("Mapping[object, object]", found) if isinstance(found, Mapping) else {None: None}
+    if not all(isinstance(key, str) and isinstance(value, str) and value for key, value in rows.items()):
+        text = f"params.{name} of subflow {node.id!r} must be an object of names, not {told(found)}"
+        raise DefinitionError(text, subject=node.id)
+    return cast("Mapping[str, str]", found)
 
 
 def expand(blueprint: Blueprint) -> tuple[tuple[Node, ...], tuple[Edge, ...], Mapping[str, BatchPlan]]:
@@ -106,8 +127,7 @@ def expand(blueprint: Blueprint) -> tuple[tuple[Node, ...], tuple[Edge, ...], Ma
 def _plan(blueprint: Blueprint, scatter: Node) -> tuple[BatchPlan, Node]:
     params, what = scatter.params, f"of batch {scatter.id!r}"
     taken = {node.id for node in blueprint.nodes}
-    item_id = scatter.id.removesuffix("_scatter")
-    item_id = f"{scatter.id}:items" if item_id in taken else item_id
+    item_id = items_id(scatter.id, taken)
     gather = params.get("gatherNodeId")
     if not isinstance(gather, str) or _uses_of(blueprint, gather) != GATHER:
         raise DefinitionError(f"params.gatherNodeId {what} must name a node that uses {GATHER!r}", subject=scatter.id)
@@ -127,6 +147,12 @@ def _plan(blueprint: Blueprint, scatter: Node) -> tuple[BatchPlan, Node]:
         inputs=None, fallback=None, join=Join(), compensate=None,
     )  # fmt: skip
     return plan, made
+
+
+def items_id(scatter: str, taken: Collection[str]) -> str:
+    """The id of the node of a batch's items: its scatter's without ``_scatter``, if no other node has it."""
+    short = scatter.removesuffix("_scatter")
+    return next(name for name in (short, f"{short}:items", f"{scatter}:items") if name and name not in taken)
 
 
 def _whole(scatter: Node, name: str, usual: int, *, at_least: int = 1) -> int:

@@ -14,6 +14,7 @@ from flowcraft.checks import requested_id, told
 from flowcraft.client import Client
 from flowcraft.codec import Codec
 from flowcraft.committer import Committer
+from flowcraft.constructs import WEBHOOK_EVENT
 from flowcraft.engine.events import Completed, Endpoint, EngineEvent, Failed
 from flowcraft.engine.head import Head
 from flowcraft.errors import CommandRefused, InvalidRequest, Misconfigured, RunError, RunNotFound
@@ -21,7 +22,7 @@ from flowcraft.graph import Graph
 from flowcraft.model import ErrorInfo, ValueKey
 from flowcraft.ports import RunStore
 from flowcraft.refusals import ended
-from flowcraft.signals import WEBHOOK_EVENT, Answered, coming_visit, wait_of_webhook
+from flowcraft.signals import Answered, coming_visit, wait_of_webhook
 from flowcraft.steering import decide
 from flowcraft.visits import Starter, Work
 

@@ -29,8 +29,10 @@
     │   ├── UnknownOutcome         the write may or may not have happened: reload and look
     │   ├── LeaseLost              another worker owns the visit now
     │   └── Misconfigured          never works as configured
+    │       └── KeyMissing         what is stored is encrypted with a key that this process does not have
     └── SerializationError         a value that cannot be stored
-        └── PayloadTooLarge
+        ├── PayloadTooLarge
+        └── Tampered               stored bytes are not what was written
 """
 
 from __future__ import annotations
@@ -46,6 +48,7 @@ __all__ = [
     "FlowcraftError",
     "InvalidPayload",
     "InvalidRequest",
+    "KeyMissing",
     "LeaseLost",
     "MailboxFull",
     "Misconfigured",
@@ -62,6 +65,7 @@ __all__ = [
     "RunNotFound",
     "SerializationError",
     "SignalConflict",
+    "Tampered",
     "TooLate",
     "Unavailable",
     "UnknownOutcome",
@@ -202,6 +206,17 @@ class Misconfigured(AdapterError):
     """The backend or its settings can never work like this; the message says what to change."""
 
 
+class KeyMissing(Misconfigured):
+    """What is stored was encrypted with a key that this process does not have; ``key_id`` names it.
+
+    No fault of the value's or the node's: whoever has the key can read it.
+    """
+
+    def __init__(self, message: str, *, key_id: str = "") -> None:
+        super().__init__(message)
+        self.key_id = key_id
+
+
 class SerializationError(FlowcraftError):
     """A value that cannot be stored exactly; ``path`` says where in the value (``$.items[3]``)."""
 
@@ -212,3 +227,7 @@ class SerializationError(FlowcraftError):
 
 class PayloadTooLarge(SerializationError):
     """A value, message or document beyond the limit of the backend; never retried."""
+
+
+class Tampered(SerializationError):
+    """Stored bytes are damaged, or not what was written: encrypted with the key that is here, and changed since."""

@@ -14,7 +14,7 @@ from typing import Any, Protocol, cast
 from flowcraft.batchruns import ItemsRun, built_in, frozen_items
 from flowcraft.blueprint import Node
 from flowcraft.checks import check_id
-from flowcraft.codec import Codec, JsonCodec
+from flowcraft.codec import Codec
 from flowcraft.constructs import SCATTER, SUBFLOW
 from flowcraft.engine.draft import MISSING, Cell
 from flowcraft.errors import (
@@ -30,6 +30,7 @@ from flowcraft.model import ErrorInfo
 from flowcraft.nodes import ClassNode, NodeContext, Result, Surroundings, VisitRequest, detached
 from flowcraft.ports import Clock
 from flowcraft.registry import NodeFunction, Registry
+from flowcraft.sealing import traceback_of
 
 __all__ = [
     "INLINE_DELAY",
@@ -173,7 +174,7 @@ class Executor:
             try:
                 value = detached(request.input)
                 if prepared.wanted is not None:
-                    value = self._typed(prepared.wanted, value)
+                    value = self._codec.convert(value, prepared.wanted)
                 if node.timeout is None:
                     ctx = NodeContext(request, self._surroundings, value, attempt)
                     value = await prepared.call(ctx)
@@ -232,9 +233,6 @@ class Executor:
     def _cells(self, writes: Mapping[str, object]) -> Mapping[str, Cell]:
         return {key: value if value is MISSING else self._to_cell(value) for key, value in writes.items()}
 
-    def _typed(self, wanted: Any, value: object) -> object:
-        return self._codec.convert(value, wanted) if isinstance(self._codec, JsonCodec) else value
-
     async def _within(self, timeout: float, node: Node, call: Call, ctx: NodeContext[Any, Any]) -> Any:
         limit = asyncio.timeout(timeout)
         try:
@@ -251,7 +249,7 @@ class Executor:
             return None
         call: Call
         if function.node_class is not None:
-            call = _class_call(function.node_class, (SerializationError, *function.never_retry))
+            call = _class_call(function.node_class, (SerializationError, *function.never_retry), self._codec)
         elif function.blocking:
             call = _blocking_call(function.call)
         else:
@@ -325,7 +323,9 @@ def _from_thread(hint: Hint) -> Hint:
     return tell
 
 
-def _class_call(node_class: type[ClassNode[Any, Any, Any]], unretried: tuple[type[BaseException], ...]) -> Call:
+def _class_call(
+    node_class: type[ClassNode[Any, Any, Any]], unretried: tuple[type[BaseException], ...], codec: Codec
+) -> Call:
     async def call(ctx: NodeContext[Any, Any]) -> Any:
         instance = node_class()
         failure: Exception | None = None
@@ -344,13 +344,16 @@ def _class_call(node_class: type[ClassNode[Any, Any, Any]], unretried: tuple[typ
             raise
         finally:
             if failure is not None:
-                await _recover(instance, failure, ctx)
+                await _recover(instance, failure, ctx, codec)
 
     return call
 
 
-async def _recover(instance: ClassNode[Any, Any, Any], failure: Exception, ctx: NodeContext[Any, Any]) -> None:
+async def _recover(
+    instance: ClassNode[Any, Any, Any], failure: Exception, ctx: NodeContext[Any, Any], codec: Codec
+) -> None:
     try:
         await instance.recover(failure, ctx)
-    except Exception:  # the outcome stands: an error while cleaning up is told, not raised
-        ctx.log.exception("recover of node %r failed", ctx.node_id)
+    except Exception as error:  # the outcome stands: an error while cleaning up is told, not raised
+        shown = traceback_of(codec, error)
+        ctx.log.exception("recover of node %r failed: %s", ctx.node_id, type(error).__name__, exc_info=shown)

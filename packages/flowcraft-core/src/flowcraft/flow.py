@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType, MethodType
-from typing import Any, Generic, Literal, Protocol, TypedDict, TypeVar, Unpack, cast, overload
+from typing import Any, Literal, Protocol, TypedDict, TypeVar, Unpack, overload
 
 from flowcraft.blueprint import ALL, Blueprint, Edge, Inputs, Join, Json, Node, Retry, check_id
 from flowcraft.checks import told
 from flowcraft.errors import DefinitionError
 from flowcraft.nodes import ClassNode, NodeContext, Result
 from flowcraft.registry import NodeFunction, node_function
+from flowcraft.steps import Ref, Steps, as_list
 
 __all__ = ["Flow"]
 
@@ -23,7 +24,7 @@ ClassT = TypeVar("ClassT", bound=type[ClassNode[Any, Any, Any]])
 
 #: A node's function: of an ``async def`` OutT is the awaitable, of a blocking one the output itself.
 _Fn = Callable[[NodeContext[InT, DepsT]], OutT]
-_Ref = str | Callable[..., Any] | type[ClassNode[Any, Any, Any]]
+_Ref = Ref
 JoinOption = Literal["all", "any"] | int | Join
 
 
@@ -38,13 +39,14 @@ class NodeOptions(TypedDict, total=False):
     never_retry: Sequence[type[BaseException]]
     timeout: float | None
     fallback: _Ref | None
+    compensate: _Ref | None
     join: JoinOption
     losers: Literal["cancel", "run"] | None
     queue: str | None
     priority: int
 
 
-class Flow(Generic[DepsT]):
+class Flow(Steps[DepsT]):
     """A workflow under construction, generic over the dependencies that its nodes use.
 
     Nodes are added with `node`, edges with ``after=`` or `edge`. The finished `blueprint` is immutable; ``functions``
@@ -62,6 +64,7 @@ class Flow(Generic[DepsT]):
         max_visits: int = 10_000,
         metadata: Mapping[str, Json] | None = None,
     ) -> None:
+        super().__init__()
         self.id = check_id(id, "flow id")
         self._version = version
         self._failure: Literal["continue", "fail-fast"] = failure
@@ -72,6 +75,7 @@ class Flow(Generic[DepsT]):
         self._nodes: dict[str, Node] = {}
         self._edges: list[tuple[_Ref, _Ref, Edge]] = []
         self._fallbacks: dict[str, _Ref] = {}
+        self._compensations: dict[str, _Ref] = {}
         self._functions: dict[str, NodeFunction] = {}
         self._ids: dict[object, str] = {}
         self._keep: list[object] = []  # an id() stays unique only while its object lives
@@ -114,6 +118,7 @@ class Flow(Generic[DepsT]):
             retries: a `Retry`, or the total number of attempts; errors of the types ``never_retry`` are not retried.
             timeout: seconds for one attempt.
             fallback: the node that stands in when all attempts failed.
+            compensate: the node, without edges, that undoes this one when the run is rolled back.
             join: ``"all"``, ``"any"`` or how many predecessors are needed; ``losers="run"`` lets the others finish.
             queue, priority: where and how urgently it is executed when distributed; higher is sooner.
 
@@ -133,24 +138,45 @@ class Flow(Generic[DepsT]):
     def _add(self, function: Any, options: dict[str, Any]) -> None:
         name = str(getattr(function, "__name__", type(function).__name__))
         node_id = check_id(options.pop("id", None) or name, "node id")
-        if node_id in self._nodes:
-            raise DefinitionError(f"flow {self.id!r} has a node {node_id!r} already", subject=node_id)
+        self._check_free(node_id)
         uses = options.pop("uses", None) or f"{self.id}.{name}"
         version = options.pop("version", None)
         uses = uses if version is None else f"{uses}@{version}"
         after = options.pop("after", None)
-        fallback = options.pop("fallback", None)
+        fallback, compensate = options.pop("fallback", None), options.pop("compensate", None)
         never_retry = tuple(options.pop("never_retry", ()))
         node = Node(id=node_id, uses=uses, **_node_options(options))
         self._register(uses, function, never_retry)
-        self._nodes[node_id] = node
+        self._place(node, after)
         self._ids.setdefault(_identity(function), node_id)
         self._keep.append(function)
-        self._blueprint = None
         if fallback is not None:
             self._fallbacks[node_id] = fallback
-        for source in _as_list(after):
-            self._edges.append((source, node_id, Edge("?", "?")))
+        if compensate is not None:
+            self._compensations[node_id] = compensate
+
+    def _check_free(self, node_id: str) -> None:
+        if node_id in self._nodes:
+            raise DefinitionError(f"flow {self.id!r} has a node {node_id!r} already", subject=node_id)
+
+    def _place(self, node: Node, after: object = None) -> None:
+        self._check_free(node.id)
+        self._nodes[node.id] = node
+        for source in as_list(after):
+            self._edges.append((source, node.id, Edge("?", "?")))
+        self._blueprint = None
+
+    def _connect(self, source: _Ref, target: _Ref, edge: Edge) -> None:
+        self._edges.append((source, target, edge))
+        self._blueprint = None
+
+    def _function(self, function: Any, uses: str | None) -> str:
+        name = uses or f"{self.id}.{getattr(function, '__name__', type(function).__name__)}"
+        self._register(name, function, ())
+        return name
+
+    def _stand_in(self, node_id: str, fallback: _Ref) -> None:
+        self._fallbacks[node_id] = fallback
 
     def _register(self, uses: str, function: Any, never_retry: tuple[type[BaseException], ...]) -> None:
         made = node_function(uses, function, never_retry=never_retry)
@@ -206,8 +232,7 @@ class Flow(Generic[DepsT]):
             condition: taken only when this expression holds, e.g. ``"result.output.total > 5"``.
             transform: an expression that makes the target's input, e.g. ``"input.items"``.
         """
-        self._edges.append((source, target, Edge("?", "?", action, condition, transform)))
-        self._blueprint = None
+        self._connect(source, target, Edge("?", "?", action, condition, transform))
 
     def id_of(self, node: object) -> str:
         """The id of a node given as id, function or class; of a function with several ids the first.
@@ -222,6 +247,13 @@ class Flow(Generic[DepsT]):
             return found
         name = told(node) if isinstance(node, str) else str(getattr(node, "__name__", told(node)))
         raise DefinitionError(f"flow {self.id!r} has no node {name}", subject=name)
+
+    def _linked(self, node: Node) -> Node:
+        """The node with the ids of those that it names."""
+        fallback, undo = self._fallbacks.get(node.id), self._compensations.get(node.id)
+        if fallback is not None:
+            node = replace(node, fallback=self.id_of(fallback))
+        return node if undo is None else replace(node, compensate=self.id_of(undo))
 
     @property
     def functions(self) -> Mapping[str, NodeFunction]:
@@ -238,12 +270,9 @@ class Flow(Generic[DepsT]):
         if self._blueprint is None:
             self._blueprint = Blueprint(
                 id=self.id,
-                nodes=tuple(
-                    replace(node, fallback=self.id_of(self._fallbacks[node.id])) if node.id in self._fallbacks else node
-                    for node in self._nodes.values()
-                ),
+                nodes=tuple(map(self._linked, self._nodes.values())),
                 edges=tuple(
-                    replace(edge, source=self.id_of(source), target=self.id_of(target))
+                    self._finished(replace(edge, source=self.id_of(source), target=self.id_of(target)))
                     for source, target, edge in self._edges
                 ),
                 version=self._version,
@@ -301,9 +330,3 @@ def _join(join: JoinOption, losers: Literal["cancel", "run"] | None) -> Join:
     if isinstance(join, int):
         return Join(join, losers or "cancel")
     raise DefinitionError(f"join is 'all', 'any' or how many predecessors are needed, not {told(join)}")
-
-
-def _as_list(after: object) -> Sequence[_Ref]:
-    if after is None:
-        return ()
-    return cast("Sequence[_Ref]", after) if isinstance(after, list | tuple) else (cast("_Ref", after),)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, cast
 
 from flowcraft.blueprint import Node
+from flowcraft.codec import Codec
 from flowcraft.engine.draft import Cell, Times
 from flowcraft.engine.head import Activation, Head
 from flowcraft.engine.inputs import InputPlan
@@ -18,6 +19,7 @@ from flowcraft.graph import Graph
 from flowcraft.model import Capabilities, Change, Event, Index, Job, ValueKey
 from flowcraft.ports import Delivery
 from flowcraft.runstate import RunState, pack_head
+from flowcraft.sealing import seal_data, seal_text
 
 __all__ = [
     "Applied", "EventSource", "Fold", "Gone", "Keeper", "Kept", "Result", "Rules", "Stale", "Submission", "Unread",
@@ -102,6 +104,7 @@ class Rules:
     times: Times
     bound: bool
     limits: Capabilities
+    codec: Codec
 
 
 @dataclass(slots=True)
@@ -150,11 +153,14 @@ def head_index(head: Head, now: float, retention: float | None) -> Index:
     return Index(run_status(head), wake_at, now)
 
 
-def fold_events(graph: Graph, run_id: str, head: Head, effects: Effects, now: float) -> tuple[Event, ...]:
-    """The facts of a sealed fold as events; `seal` has counted them in ``head.seq`` already."""
+def fold_events(graph: Graph, run_id: str, head: Head, effects: Effects, now: float, codec: Codec) -> tuple[Event, ...]:
+    """The facts of a sealed fold as events; `seal` has counted them in ``head.seq`` already.
+
+    Here, and nowhere else, facts become what is stored and told: ``codec`` decides whether their texts can be read.
+    """
     first = head.seq - len(effects.facts) + 1
     return tuple(
-        Event(run_id, seq, kind, now, None if node < 0 else graph.ids[node], visit, attempt, data)
+        Event(run_id, seq, kind, now, None if node < 0 else graph.ids[node], visit, attempt, seal_data(codec, data))
         for seq, (kind, node, visit, attempt, data) in enumerate(effects.facts, first)
     )
 
@@ -195,6 +201,7 @@ def fold(
     if head.wake_at is not None and head.wake_at <= now:
         # The engine only ever moves it forward; one that has passed would wake the ticker after every commit.
         head.wake_at = due_work(head, now, rules.times).wake
+    head.cause = seal_text(rules.codec, head.cause)  # a reason that somebody gave, or why something failed
     jobs = _share_out(state, submissions, effects, rules)
     change = Change(
         run_id=state.run_id,
@@ -206,7 +213,7 @@ def fold(
         deleted=effects.deleted,
         jobs=jobs,
         deliveries=[s.delivery for s in submissions if s.delivery is not None and not s.kept] if rules.bound else (),
-        events=fold_events(draft.graph, state.run_id, head, effects, now),
+        events=fold_events(draft.graph, state.run_id, head, effects, now, rules.codec),
     )
     _check_size(change, rules)
     return Fold(state, submissions, effects, change)

@@ -8,10 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 from flowcraft.blueprint import Blueprint, Edge, Node
-from flowcraft.constructs import GATHER, ITEMS, LOOP, ORDINARY, SUBFLOW, BatchPlan, expand, kind_of, timer_of
+from flowcraft.constructs import (
+    GATHER,
+    ITEMS,
+    LOOP,
+    ORDINARY,
+    SCATTER,
+    SUBFLOW,
+    BatchPlan,
+    expand,
+    kind_of,
+    mapping_of,
+    timer_of,
+)
 from flowcraft.errors import DefinitionError, ExpressionError
 from flowcraft.expressions import Expression, Reference, parse
 from flowcraft.model import RUN_INPUT, ValueKey
@@ -109,6 +120,10 @@ class Graph:
         )
         #: Nodes that only undo others; they have no edges and are never reached.
         self.undoes = frozenset(n for n in self.compensation if n >= 0)
+        for node, fallback in enumerate(self.fallback):
+            if fallback >= 0 and (self.kind[fallback] != ORDINARY or self.nodes[fallback].uses in (SCATTER, GATHER)):
+                text = f"the fallback {self.ids[fallback]!r} of node {self.ids[node]!r} has no function of its own"
+                raise DefinitionError(text, subject=self.ids[node])
         for node in sorted(self.undoes):
             node_id = self.ids[node]
             if any(node_id in (edge.source, edge.target) for edge in self.edges) or self.namers[node]:
@@ -288,7 +303,8 @@ class Graph:
     def _compile_inputs(self, node: Node) -> InputPath | Mapping[str, InputPath] | None:
         inputs = node.inputs
         if inputs is None and node.uses == SUBFLOW:
-            inputs = cast("Mapping[str, str] | None", node.params.get("inputs"))
+            inputs = mapping_of(node, "inputs")
+            mapping_of(node, "outputs")
         if inputs is None:
             return None
         if isinstance(inputs, Mapping):
@@ -320,7 +336,9 @@ def _parse_name(name: str, names: frozenset[str]) -> Expression:
 
 
 def _quote(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    """A text as the grammar of expressions spells it."""
+    plain = (c not in ('"', "\\") and (c.isprintable() or c > "\uffff") for c in text)
+    return '"' + "".join(c if kept else f"\\u{ord(c):04x}" for c, kept in zip(text, plain, strict=True)) + '"'
 
 
 def compile_graph(blueprint: Blueprint, *, strict: bool = False) -> Graph:

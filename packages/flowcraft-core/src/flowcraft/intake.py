@@ -15,6 +15,7 @@ from flowcraft.folding import Kept
 from flowcraft.model import Job
 from flowcraft.ports import Clock, Delivery
 from flowcraft.runstate import RunState, slot_of
+from flowcraft.sealing import traceback_of
 from flowcraft.visits import Slot, VisitRunner, Work, end_delivery
 
 __all__ = ["Intake"]
@@ -173,10 +174,12 @@ class Intake:
     async def _use(self, slot: Slot, coroutine: Coroutine[Any, Any, None]) -> None:
         try:
             await coroutine
-        except Exception:  # noqa: BLE001 - none by design; whatever it is, the visit must not be stuck in this worker
+        except Exception as error:  # noqa: BLE001 - none by design; the visit must not be stuck in this worker
             job = slot.job
             extra = {"run_id": job.run_id, "node_id": job.node, "attempt": job.attempt}
-            _LOG.exception("a visit is handed back after an unexpected error", extra=extra)
+            shown = traceback_of(self._committer.rules.codec, error)
+            _LOG.error("a visit is handed back after an unexpected error: %s", type(error).__name__, exc_info=shown,
+                       extra=extra)  # fmt: skip
             await self._runner.hand_back(slot, job, delay=self._claims.ttl, forgive=False)
         finally:
             self.slots.pop(slot.key, None)

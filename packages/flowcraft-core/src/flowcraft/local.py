@@ -244,7 +244,7 @@ class LocalRun:
 
     def _request(self, node: int, activation: Activation) -> VisitRequest:
         graph = self.graph
-        direct = graph.direct[node] if node <= NODE_MASK else None
+        direct = graph.direct[node] if node <= NODE_MASK and self.draft.head.epoch == 1 else None
         if direct is None or activation.before:
             value = input_plan(graph, self.draft.head, node).build(self._value)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ __all__ = [
     "Space",
     "StoredHead",
     "ValueKey",
+    "run_address",
+    "value_address",
 ]
 
 T = TypeVar("T")
@@ -52,6 +55,16 @@ class ValueKey(NamedTuple):
     space: Space
     name: str
     visit: int = 0
+
+
+def value_address(run_id: str, content: bytes) -> str:
+    """The key of a value in a `ValueStore`: SHA-256 of the run's id, a slash, SHA-256 of the content, both in hex."""
+    return f"{run_address(run_id)}/{hashlib.sha256(content).hexdigest()}"
+
+
+def run_address(run_id: str) -> str:
+    """How the keys of all values of a run begin."""
+    return hashlib.sha256(run_id.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 #: The input that the run was started with (no node has an empty id).

@@ -95,7 +95,7 @@ class RunContext:
             SerializationError: the value cannot be stored; the message says where in it. Or the key: it is text of at
                 most 200 bytes.
         """
-        self.writes[_context_key(key)] = self._codec.decode(self._codec.encode(value))
+        self.writes[_context_key(key)] = self._codec.snapshot(value)
 
     async def delete(self, key: str) -> bool:
         """Delete ``key`` when the visit is committed; True if it existed."""

@@ -311,16 +311,27 @@ class EventBus(Protocol):
 
 @runtime_checkable
 class ValueStore(Protocol):
-    """Where values go that are too large for the run store: immutable, written before the commit that names them."""
+    """Where values go that are too large for the run store: immutable, written before the commit that names them.
+
+    Keys are made by `flowcraft.model.value_address`, of the run's id and the content: two SHA-256 in lower-case hex,
+    with a slash between them. So one key never has two contents, and no text of a user is in it.
+    """
+
+    max_value_bytes: int | None
+    """The limit of one value; None: unlimited."""
 
     async def put(self, key: str, data: bytes) -> None:
-        """Store; repeating it changes nothing."""
+        """Store durably; repeating it changes nothing. Nobody ever sees a part of a value.
+
+        Raises:
+            Unavailable, UnknownOutcome: the caller puts it again. PayloadTooLarge: beyond ``max_value_bytes``.
+        """
         ...
 
     async def get_many(self, keys: Sequence[str]) -> Mapping[str, bytes]:
-        """The values that exist."""
+        """The values that exist. What was put, by anyone, is found from then on."""
         ...
 
     async def delete_run(self, run_id: str) -> None:
-        """Remove all values of a run."""
+        """Remove all values of a run, also those that no commit ever named. Safe to repeat, and after a crash."""
         ...

@@ -12,6 +12,7 @@ from flowcraft.engine.transition import EngineEvent, Resent
 from flowcraft.folding import Applied, job_of
 from flowcraft.graph import Graph
 from flowcraft.ports import CoordinationStore, RunStore
+from flowcraft.sealing import traceback_of
 from flowcraft.ticker import unclaimed
 
 __all__ = ["Reconciler", "ReconciliationStats"]
@@ -62,8 +63,10 @@ class Reconciler:
                     continue
                 try:
                     found, sent = await self._repair(row.run_id, before)
-                except Exception:  # noqa: BLE001 - it is counted, and others want their repair
-                    _LOG.exception("a stalled run could not be repaired", extra={"run_id": row.run_id})
+                except Exception as error:  # noqa: BLE001 - it is counted, and others want their repair
+                    shown = traceback_of(self._committer.rules.codec, error)
+                    _LOG.error("a stalled run could not be repaired: %s", type(error).__name__, exc_info=shown,
+                               extra={"run_id": row.run_id})  # fmt: skip
                     failed += 1
                 else:
                     stalled += found

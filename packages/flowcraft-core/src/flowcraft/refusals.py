@@ -32,7 +32,7 @@ def may_restart(head: Head) -> str:
 
 def restartable(graph: Graph, head: Head) -> bool:
     """Whether there is something to retry by default."""
-    return bool(failed_nodes(graph, head)) or (head.stopped and CANCELLED in head.states)
+    return bool(failed_nodes(graph, head)) or bool(head.halted)
 
 
 def begun_node(graph: Graph, head: Head, node: int) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from flowcraft.codec import Codec
@@ -20,6 +20,7 @@ from flowcraft.graph import Graph
 from flowcraft.model import TERMINAL, Event, RunStatus, ValueKey
 from flowcraft.ports import Clock, EventBus, RunStore
 from flowcraft.results import RunResult, build_result, result_keys
+from flowcraft.sealing import open_event, open_text
 from flowcraft.steering import Steering
 
 __all__ = ["LOOK_SECONDS", "RunAccess", "RunHandle"]
@@ -112,11 +113,14 @@ class RunHandle(Steering):
                     limit.cancel()
 
     async def history(self, after: int = 0) -> Sequence[Event]:
-        """The stored events with numbers above ``after``, in order; empty where the store keeps no history."""
+        """The stored events with numbers above ``after``, in order; empty where the store keeps no history.
+
+        Where values are encrypted, so are texts in events; without the key they are ``(encrypted)``.
+        """
         found: list[Event] = []
         while True:
             page = await self._access.store.read_events(self.run_id, after)
-            found += page.items
+            found += [open_event(self._access.codec, event) for event in page.items]
             if page.after is None or not page.items:
                 return found
             after = page.items[-1].seq
@@ -141,7 +145,8 @@ class RunHandle(Steering):
                 if ended:
                     return
                 async with aclosing(live.until(LOOK_SECONDS)) as heard:
-                    async for event in heard:
+                    async for told in heard:
+                        event = open_event(self._access.codec, told)
                         if event.seq == 0:
                             yield event
                         elif event.seq == after + 1 or (event.seq > after and not keeps_history):
@@ -156,7 +161,8 @@ class RunHandle(Steering):
         state = await self._access.committer.load(self.run_id)
         if state is None:
             raise self._not_found()
-        return state.graph, run_view(state.graph, state.committed())
+        view = run_view(state.graph, state.committed())
+        return state.graph, replace(view, cause=open_text(self._access.codec, view.cause)) if view.cause else view
 
     async def _build(self, graph: Graph, view: RunView) -> RunResult:
         access = self._access

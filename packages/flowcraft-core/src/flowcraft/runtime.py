@@ -12,7 +12,7 @@ from typing import Any, get_args, get_origin
 from flowcraft.blueprint import Blueprint, Node
 from flowcraft.checks import requested_id, told
 from flowcraft.clock import SystemClock
-from flowcraft.codec import JsonCodec
+from flowcraft.codec import Codec, JsonCodec
 from flowcraft.constructs import BUILT_IN, ORDINARY, SUBFLOW, kind_of
 from flowcraft.engine.draft import Cell
 from flowcraft.errors import DefinitionError, InvalidRequest
@@ -57,13 +57,13 @@ class FlowRuntime:
         deps: Dependencies = None,
         middleware: Sequence[Middleware] = (),
         listeners: Sequence[Listener] = (),
-        codec: JsonCodec | None = None,
+        codec: Codec | None = None,
         clock: Clock | None = None,
         concurrency: int = 100,
         strict: bool = False,
     ) -> None:
         self.clock: Clock = clock or SystemClock()
-        self.codec = codec or JsonCodec()
+        self.codec: Codec = codec or JsonCodec()
         self.deps = deps
         self.middleware = tuple(middleware)
         self.listeners = tuple(listeners)
@@ -87,6 +87,13 @@ class FlowRuntime:
         self._name(graph)
         self._definitions[graph.blueprint.id] = flow
         self._register_payloads(flow)
+        self._add_subflows(flow)
+
+    def _add_subflows(self, flow: Definition) -> None:
+        """The flows that it runs as steps, and theirs."""
+        for child in getattr(flow, "subflows", ()):
+            if self._definitions.get(child.blueprint.id) is not child:
+                self._add_flow(child)
 
     def _name(self, graph: Graph) -> None:
         known = self._ids.setdefault(graph.blueprint.id, graph)
@@ -144,6 +151,7 @@ class FlowRuntime:
         if graph is None or graph.blueprint is not flow.blueprint:
             registry, compiled = self.registry.merged(flow.functions), self.register(flow.blueprint)
             self.registry, self._ids[flow.blueprint.id], self._definitions[flow.blueprint.id] = registry, compiled, flow
+            self._add_subflows(flow)
             for function in flow.functions.values():
                 self._register_types(function)
             self._register_payloads(flow)

@@ -180,9 +180,9 @@ def _header(topology: Topology, component: set[int]) -> tuple[int, bool]:
         for number, (source, target) in enumerate(topology.edges)
         if target in component and source not in component and number not in topology.removed
     }
-    controllers = sorted((n not in entered, n) for n in topology.controllers if n in component)
+    controllers = sorted(n for n in topology.controllers if n in component and (n in entered or not entered))
     if controllers:
-        return controllers[0][1], True
+        return controllers[0], True
     for entry in topology.entry_points:
         if entry in component:
             return entry, False

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, cast
+from typing import Any, Literal, cast
 
 from flowcraft.checks import requested_id, told
 from flowcraft.codec import Codec
-from flowcraft.constructs import WAIT, WEBHOOK
+from flowcraft.constructs import WAIT, WEBHOOK, WEBHOOK_EVENT
 from flowcraft.engine.draft import Cell
 from flowcraft.engine.events import Signal
 from flowcraft.engine.head import PENDING, STATE_NAMES, WAITING, Head
@@ -29,7 +29,6 @@ from flowcraft.errors import (
 from flowcraft.graph import Graph
 
 __all__ = [
-    "WEBHOOK_EVENT",
     "Answered",
     "SignalRequest",
     "coming_visit",
@@ -41,8 +40,6 @@ __all__ = [
 
 #: ``accepted``: it ended the wait · ``repeated``: it had done so before · ``early``: kept for a wait to come.
 Answered = Literal["accepted", "repeated", "early"]
-#: The events of webhooks begin like this.
-WEBHOOK_EVENT: Final = "webhook:"
 
 Names = Callable[[object], str]
 
@@ -104,11 +101,10 @@ class SignalRequest:
         raise MailboxFull(text)
 
     def _converted(self, wanted: Any, codec: Codec, node_id: str) -> object:
-        convert = getattr(codec, "convert", None)
-        if wanted is None or convert is None:
+        if wanted is None:
             return self.payload
         try:
-            return convert(self.payload, wanted)
+            return codec.convert(self.payload, wanted)
         except SerializationError as error:
             raise InvalidPayload(f"the payload for {node_id!r} is refused: {error}", field=error.path) from error
 
@@ -150,7 +146,7 @@ def wait_of_webhook(graph: Graph, node_id: str) -> str:
     """The wait that the endpoint of a webhook node resumes; of a wait, itself.
 
     It is the one that the webhook's ``params.waitNodeId`` names; else the one whose ``params.eventName`` is
-    ``webhook:<id of the webhook node>``; else the first wait on the ways out of it, if there is one only.
+    ``webhook:<id of the webhook node>``; else the only wait that follows it.
 
     Raises:
         NotWaiting: no such node, it is neither a webhook nor a wait, or it cannot be told which wait is meant.
@@ -163,27 +159,21 @@ def wait_of_webhook(graph: Graph, node_id: str) -> str:
     named = graph.nodes[node].params.get("waitNodeId")
     if named is not None:
         return graph.ids[wait_number(graph, str(named))]
-    found = waits_for_event(graph, WEBHOOK_EVENT + node_id) or _next_waits(graph, node)
+    found = waits_for_event(graph, WEBHOOK_EVENT + node_id) or _waits_after(graph, node)
     if len(found) == 1:
         return found[0]
     told_waits = f"several waits follow it ({', '.join(map(repr, found))})" if found else "no wait follows it"
     raise NotWaiting(f"webhook {node_id!r} must name its wait in params.waitNodeId: {told_waits}")
 
 
-def _next_waits(graph: Graph, start: int) -> list[str]:
-    """The waits that are reached from a node without passing another wait."""
-    seen, todo, found = {start}, [start], set[int]()
+def _waits_after(graph: Graph, start: int) -> list[str]:
+    """The waits that can be reached from a node."""
+    seen, todo = {start}, [start]
     while todo:
-        for edge in graph.out[todo.pop()]:
-            node = graph.dst[edge]
-            if node in seen:
-                continue
-            seen.add(node)
-            if graph.kind[node] == WAIT:
-                found.add(node)
-            else:
-                todo.append(node)
-    return [graph.ids[node] for node in sorted(found)]
+        new = {graph.dst[edge] for edge in graph.out[todo.pop()]} - seen
+        seen |= new
+        todo += new
+    return [graph.ids[node] for node in sorted(seen) if graph.kind[node] == WAIT]
 
 
 def coming_visit(graph: Graph, head: Head, wait: int) -> int:

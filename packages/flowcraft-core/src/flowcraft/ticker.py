@@ -24,6 +24,7 @@ from flowcraft.graph import Graph
 from flowcraft.model import TERMINAL, Job, RunSummary
 from flowcraft.ports import Clock, CoordinationStore, JobQueue, RunStore
 from flowcraft.runstate import RunState
+from flowcraft.sealing import traceback_of
 
 __all__ = ["LONGEST_RESEND", "Host", "TickStats", "Ticker", "unclaimed"]
 
@@ -63,6 +64,7 @@ class _Due:
     resent: int = 0
     dropped: int = 0
     children: list[int] = field(default_factory=list[int])
+    held: list[str] = field(default_factory=list[str])
     free: set[str] = field(default_factory=set[str])
 
 
@@ -209,7 +211,10 @@ class Ticker:
 
         now = self._committer.time.now()
         graph, head = due.state.graph, due.state.committed()
-        if not events(graph, head, now):
+        planned = events(graph, head, now)
+        if due.held:  # whoever works on these has not heard that they are not needed: tell again
+            await self._coordination.revoke(due.held)
+        if not planned:
             if self._left_to_others(run_id, head, now):
                 return {}
             await self._store.defer(run_id, token, self._next_look(due, graph, head, now))
@@ -239,6 +244,7 @@ class Ticker:
             for node in work.overdue
             if _key(graph, run_id, head, node) in due.free and not self._congested(graph, head, node, now, depths)
         ]
+        due.held = [key for slot in work.drained if (key := _key(graph, run_id, head, slot)) not in due.free]
         drop = [node for node in work.drained if _key(graph, run_id, head, node) in due.free]
         timers = work.deadline or self._timer_due(graph, head, work.timers)
         due.woken, due.resent, due.dropped = int(timers), len(resend), len(drop)
@@ -301,8 +307,9 @@ class Ticker:
                 self._quarantine.popitem(last=False)
             stats.failed += 1
             known = isinstance(error, AdapterError)
-            _LOG.error("a run's tick failed, next try in %.0f s: %s", wait, error, exc_info=not known,
-                       extra={"run_id": run_id})  # fmt: skip
+            shown = None if known else traceback_of(self._committer.rules.codec, error)
+            _LOG.error("a run's tick failed, next try in %.0f s: %s", wait, error if known else type(error).__name__,
+                       exc_info=shown, extra={"run_id": run_id})  # fmt: skip
         else:
             self._quarantine.pop(run_id, None)
             for name, count in tally.items():

@@ -18,7 +18,7 @@ from flowcraft.engine.head import Head, group_size
 from flowcraft.engine.inputs import InputPlan, input_plan
 from flowcraft.engine.slots import node_of
 from flowcraft.engine.transition import Dropped, EngineEvent, Failed, Parked, Visit
-from flowcraft.errors import AdapterError, ConditionError, SerializationError
+from flowcraft.errors import AdapterError, ConditionError, Misconfigured, SerializationError
 from flowcraft.executor import Executor, VisitRequest
 from flowcraft.folding import Applied, Keeper, Kept
 from flowcraft.graph import Graph
@@ -27,6 +27,7 @@ from flowcraft.nodes import ReadContext
 from flowcraft.outcome import outcome_event, storable_text
 from flowcraft.ports import Clock, Delivery, JobQueue, RunStore
 from flowcraft.runstate import slot_of
+from flowcraft.sealing import seal_data, traceback_of
 
 __all__ = ["MAX_STEPS", "STICKY_SECONDS", "Cause", "Slot", "VisitRunner", "Work", "end_delivery"]
 
@@ -185,7 +186,8 @@ class VisitRunner:
             return None
         except AdapterError as error:
             _LOG.warning("a visit is handed back, the backend fails: %s", error, extra=work.extra)
-            await self.hand_back(slot, work.job, delay=1.0)
+            never = isinstance(error, Misconfigured)  # in this process; another one may have the key, say
+            await self.hand_back(slot, work.job, delay=self._claims.ttl if never else 1.0)
             return None
         slot.steps += 1
         sticky = slot.steps < MAX_STEPS and self._clock.monotonic() - slot.since < STICKY_SECONDS
@@ -259,7 +261,8 @@ class VisitRunner:
         def hint(kind: str, data: Mapping[str, object]) -> None:
             if self._tell is not None:
                 at = self._committer.time.now()
-                self._tell(Event(job.run_id, 0, kind, at, job.node, job.visit, job.attempt, dict(data)))
+                sealed = seal_data(self._codec, dict(data))
+                self._tell(Event(job.run_id, 0, kind, at, job.node, job.visit, job.attempt, sealed))
 
         return hint
 
@@ -271,8 +274,9 @@ class VisitRunner:
             _LOG.warning("an outcome is not committed, its visit is handed back: %s", error, extra=_extra(job))
             await self.hand_back(slot, job, delay=1.0)
             return None
-        except Exception:  # noqa: BLE001 - an event that cannot be folded, whatever the reason, must not stop the worker
-            _LOG.exception("an outcome cannot be committed, its visit is handed back", extra=_extra(job))
+        except Exception as error:  # noqa: BLE001 - an event that cannot be folded must not stop the worker
+            _LOG.error("an outcome cannot be committed, its visit is handed back: %s", type(error).__name__,
+                       exc_info=traceback_of(self._codec, error), extra=_extra(job))  # fmt: skip
             await self.hand_back(slot, job, delay=self._claims.ttl, forgive=False)
             return None
         self._claims.finish(job.claim_key)

@@ -1,6 +1,7 @@
 """``start``, ``status``, ``list``, ``cancel``, ``reconcile``, ``inspect`` and ``diagram --run`` on one store."""
 
 import json
+import re
 
 from .conftest import Application
 
@@ -100,8 +101,17 @@ def test_diagram_of_a_flow_and_of_a_run(app: Application, url: str) -> None:
     assert (code, err) == (0, "")
     assert out.startswith("flowchart TD\n")
     app.call("run", app.flow, "--url", url, "--run-id", "r1")
-    assert '"price<br/>completed"' in app.call("diagram", "--run", "r1", "--url", url)[1]
+    drawn = app.call("diagram", "--run", "r1", "--url", url)[1]
+    assert re.search(r'"price<br/>completed#44; [\d.]+ s"', drawn), "the history knows how long it took"
+    assert '"alert<br/>skipped"' in drawn
+    assert "linkStyle" in drawn
+    assert "legend" not in drawn
+    assert 's_completed["completed"]' in app.call("diagram", "--run", "r1", "--url", url, "--legend")[1]
     assert app.call("diagram", app.flow, "--format", "dot", "--output", "flow.dot") == (0, "", "")
+    graph = json.loads(app.call("diagram", app.flow, "--format", "ui")[1])
+    assert [node["id"] for node in graph["nodes"]] == ["price", "charge", "alert"]
+    assert graph["edges"][1] == {"source": "price", "target": "alert", "condition": "result.output == 'alert'"}
+    assert json.loads(app.call("diagram", "--run", "r1", "--url", url, "--format", "ui")[1]) == graph
     assert (app.folder / "flow.dot").read_text(encoding="utf-8").startswith('digraph "order" {')
 
 
@@ -120,3 +130,30 @@ def test_lint(app: Application) -> None:
     assert app.call("lint", "odd.json", "--strict")[0] == 1
     told = json.loads(app.call("lint", "odd.json", "--json")[1])
     assert [issue["code"] for issue in told["flows"][0]["issues"]] == ["ORPHAN_NODE"]
+
+
+def test_lint_of_several_flows_knows_which_subflows_there_are(app: Application) -> None:
+    (app.folder / f"{app.name}_subflows.py").write_text(
+        "from flowcraft import Blueprint, FlowRuntime\n"
+        "made = [Blueprint.from_dict({'id': i, 'nodes': [{'id': 'c', 'uses': 'subflow',"
+        " 'params': {'blueprintId': w}}]})\n"
+        "        for i, w in (('one', 'two'), ('two', 'three'))]\n"
+        "both, alone = FlowRuntime(blueprints=made), FlowRuntime(blueprints=made[:1])\n",
+        encoding="utf-8",
+    )
+    code, out, _ = app.call("lint", f"{app.name}_subflows:both")
+    assert code == 1
+    assert "two: error: INVALID_SUBFLOW_BLUEPRINT_ID: subflow 'c' runs blueprint 'three', which is not here" in out
+    assert "one: error" not in out
+    assert app.call("lint", f"{app.name}_subflows:alone")[0] == 0, "what it runs may be elsewhere"
+
+
+def test_lint_tells_all_that_is_wrong_with_what_is_no_blueprint(app: Application) -> None:
+    edges = [{"source": "a", "target": "x"}, {"source": "y", "target": "a"}]
+    (app.folder / "no.json").write_text(json.dumps({"id": "g", "nodes": [{"id": "a", "uses": "f"}], "edges": edges}))
+    code, out, err = app.call("lint", "no.json", "--json")
+    assert (code, err) == (1, "")
+    issues = json.loads(out)["flows"][0]["issues"]
+    assert [issue["code"] for issue in issues] == ["INVALID_EDGE_TARGET", "INVALID_EDGE_SOURCE"]
+    (app.folder / "no.json").write_text("{")
+    assert app.call("lint", "no.json")[0] == 2

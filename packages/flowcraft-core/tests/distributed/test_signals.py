@@ -256,24 +256,16 @@ class Approval:
     amount: int = 0
 
 
-class TypedFlow(Flow[None]):
-    """As the builder will tell it."""
-
-    payloads = {"approval": Approval}  # noqa: RUF012 - a constant
-
-
-def typed_flow() -> TypedFlow:
-    flow = TypedFlow("typed")
+def typed_flow() -> Flow[None]:
+    flow = Flow[None]("typed")
 
     @flow.node
     async def ask(ctx: NodeContext[object, None]) -> str:
         return "?"
 
-    @flow.node(id="approval", uses="wait", after=ask)
-    async def approval(ctx: NodeContext[object, None]) -> Approval:
-        raise AssertionError("the engine waits itself")
+    flow.wait("approval", after=ask, payload=Approval)
 
-    @flow.node(after=approval)
+    @flow.node(after="approval")
     async def done(ctx: NodeContext[Approval, None]) -> str:
         return f"{type(ctx.input).__name__} by {ctx.input.by}"
 
@@ -291,7 +283,12 @@ async def test_a_payload_has_the_declared_type(stand: Stand) -> None:
     async with stand.adapter(flows=[flow]) as adapter, adapter.worker():
         run = await adapter.start_run(flow)
         await reaches(run, awaiting)
-        for wrong, where in (({"by": 7}, "$.by"), ({"amount": 1}, "$"), ("Ann", "$"), ({"by": "A", "amount": "x"}, "$")):
+        for wrong, where in (
+            ({"by": 7}, "$.by"),
+            ({"amount": 1}, "$"),
+            ("Ann", "$"),
+            ({"by": "A", "amount": "x"}, "$"),
+        ):
             with pytest.raises(InvalidPayload, match="approval") as caught:
                 await run.signal("approval", wrong)
             assert caught.value.field.startswith(where), (wrong, str(caught.value))

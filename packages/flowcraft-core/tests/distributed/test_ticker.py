@@ -145,6 +145,20 @@ async def test_a_draining_visit_of_a_dead_worker_is_dropped(make_world: MakeWorl
     assert (await world.finish(run.result())).status == "cancelled"
 
 
+async def test_a_worker_that_did_not_hear_of_the_cancellation_is_told_again(make_world: MakeWorld) -> None:
+    world = make_world(blueprints=[chain(2, "slow", name="slow chain", params={"seconds": 100_000.0})])
+    worker = await world.process("worker").start()
+    client = await world.process("client").open()
+    run = await worker.adapter.start_run("slow chain")
+    await world.until(lambda: world.executions() == 1)
+    world.coordination.deaf = True  # the one revocation that follows the commit is lost
+    assert await world.finish(client.adapter.cancel(run.run_id))
+    world.coordination.deaf = False
+    began = world.clock.now
+    assert (await world.finish(run.result())).status == "cancelled"
+    assert world.clock.now - began < 120
+
+
 async def test_retention(make_world: MakeWorld) -> None:
     world = make_world(blueprints=[chain(2), chain(2, "slow", name="slow", params={"seconds": 300.0})])
     process = await world.process(retention=100.0).start()

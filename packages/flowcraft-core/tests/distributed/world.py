@@ -191,6 +191,7 @@ class Coordination:
         self._clock = clock
         self.inner = MemoryCoordination(clock)
         self.down = False
+        self.deaf = False  # revocations are lost
         self.flushes = 0
 
     def flush(self) -> None:
@@ -201,6 +202,8 @@ class Coordination:
         async def call(*args: Any, **named: Any) -> Any:
             if self.down:
                 raise Unavailable("no coordination")
+            if self.deaf and name == "revoke":
+                return None
             return await getattr(self.inner, name)(*args, **named)
 
         return call

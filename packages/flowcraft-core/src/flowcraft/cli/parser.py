@@ -217,7 +217,11 @@ def _diagram(commands: _Commands) -> None:
     _target(parser, "?")
     options("--run", metavar="RUN", help="draw this run of the store (with --app or --url) with its states")
     _app(parser)
-    options("--format", choices=("mermaid", "dot"), default="mermaid", help="for Mermaid or for Graphviz")
+    options(
+        "--format", choices=("mermaid", "dot", "ui"), default="mermaid",
+        help="for Mermaid, for Graphviz, or the simplified graph for user interfaces as JSON, which has no states",
+    )  # fmt: skip
     options("--direction", choices=("TD", "LR"), default="TD", help="top down or left to right")
     options("--fold", metavar="N", type=_number(int, 1), help="draw more than N nodes that are alike as one")
+    options("--legend", action="store_true", help="add what shapes and colours mean")
     options("--output", metavar="FILE", help="write it there instead of printing it")

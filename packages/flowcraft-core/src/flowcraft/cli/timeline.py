@@ -14,7 +14,7 @@ from flowcraft.cli.board import Style, clip, seconds
 from flowcraft.cli.failures import one_line
 from flowcraft.model import Event
 
-__all__ = ["Stretch", "draw_timeline", "stretches"]
+__all__ = ["Stretch", "draw_timeline", "durations", "stretches"]
 
 _ENDS: Mapping[str, str] = {
     "node:completed": "completed",
@@ -87,6 +87,15 @@ def stretches(blueprint: Blueprint, events: Sequence[Event], now: float) -> list
             settled[node] = event.at
             found.append(open_visits.pop(node))
     return found + list(open_visits.values())
+
+
+def durations(found: Sequence[Stretch]) -> Mapping[str, float]:
+    """By node, the seconds of its attempts that have ended and of the pauses between them, all visits together."""
+    took: dict[str, float] = {}
+    for stretch in found:
+        if stretch.spans:
+            took[stretch.node] = took.get(stretch.node, 0.0) + stretch.duration
+    return took
 
 
 def _ready_at(ends: Sequence[float], needed: int | None, started: float) -> float:

@@ -35,6 +35,8 @@ __all__ = [
     "stop_items",
 ]  # fmt: skip
 
+#: The states of the items of a batch that starts again.
+_AGAIN = bytes(state if state == COMPLETED else HELD for state in range(256))
 #: An item whose next attempt is further away than so many seconds leaves the window.
 AWAY = 60.0
 
@@ -45,27 +47,24 @@ def freeze(draft: Draft, scatter: int, items: tuple[int, tuple[Cell, ...]]) -> N
     name, visit = draft.graph.ids[scatter], draft.head.active[scatter].visit
     for number, cell in enumerate(chunks):
         draft.write(chunk_key(name, visit, number), cell)
-    draft.frozen[scatter] = count
+    draft.head.frozen[scatter] = (count, visit)
 
 
 def open_batch(draft: Draft, node: int, visit: int) -> None:
     """Begin a visit of an item node, with the items that its scatter has just frozen, or the same ones as before."""
     graph, head = draft.graph, draft.head
     plan, old = graph.batches[node], head.batches.get(node)
-    scatter = graph.index[plan.scatter]
-    count = draft.frozen.get(scatter)
-    source = head.outputs.get(scatter, head.visits.get(scatter, 1))
-    if count is None:
-        if old is None:
-            raise AssertionError(f"batch {plan.items!r} begins without items")
-        count, source = old.items, old.source
-    if old is not None:
-        _forget(draft, node, old, source)
+    count, source = head.frozen[graph.index[plan.scatter]]
     groups = -(-count // plan.size)
-    head.batches[node] = Batch(visit, source, count, plan.size, plan.window, bytearray(groups * (HELD,)))
+    states = bytearray(groups * (HELD,))
+    if old is not None and old.source == source:  # a retry: what was made of these very items stays
+        visit, states = old.visit, old.states.translate(_AGAIN)
+    elif old is not None:
+        _forget(draft, node, old, source)
+    head.batches[node] = Batch(visit, source, count, plan.size, plan.window, bytearray(states))
     head.states[node] = SPREAD
     draft.note("batch:started", node, visit, items=count)
-    draft.spread.append(node)
+    go_on(draft, node)
 
 
 def _forget(draft: Draft, node: int, old: Batch, source: int) -> None:

@@ -6,7 +6,6 @@ from flowcraft.constructs import ITEMS, LOOP, SCATTER
 from flowcraft.engine.draft import MISSING, Draft
 from flowcraft.engine.events import Command, MarkCompleted, Patch, Pause, Retry, Rollback, Unpause
 from flowcraft.engine.head import (
-    CANCELLED,
     COMPLETED,
     DRAINING,
     PARKED,
@@ -92,6 +91,9 @@ def _mark(draft: Draft, event: MarkCompleted) -> bool:
         visit = old.visit
     elif draft.graph.repeats[node]:
         visit = head.visits[node] = head.visits.get(node, 0) + 1
+        scope = draft.graph.header_of.get(node)
+        if scope is not None:
+            head.rounds[scope] = head.rounds.get(scope, 0) + 1
     else:
         visit = head.visits.get(node, 1)
     head.active[node] = Activation(draft.nonce, draft.now, visit)
@@ -111,20 +113,11 @@ def _retry(draft: Draft, event: Retry) -> bool:
     if head.phase not in ("failed", "cancelled"):
         return False
     nodes = list(event.nodes) or failed_nodes(graph, head)
-    nodes += _stopped(graph, head)
-    if not nodes:
+    if not nodes and not head.halted:
         return False
     new_epoch(draft)
     reset_from(draft, nodes)
     return True
-
-
-def _stopped(graph: Graph, head: Head) -> list[int]:
-    """What was cancelled when the run was stopped."""
-    if not head.stopped:
-        return []
-    head.stopped = False
-    return [n for n in range(graph.node_count) if head.states[n] == CANCELLED]
 
 
 def _roll_back(draft: Draft, event: Rollback) -> bool:
@@ -164,9 +157,8 @@ def go_on_undoing(draft: Draft) -> None:
     if not goal:
         head.phase = "cancelling"
         return
-    nodes = [*goal, *_stopped(graph, head)]
     new_epoch(draft)
-    reset_from(draft, nodes)
+    reset_from(draft, goal)
 
 
 def undone(draft: Draft, node: int) -> None:

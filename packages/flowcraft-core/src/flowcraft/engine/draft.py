@@ -100,7 +100,7 @@ class Draft:
 
     __slots__ = (
         "_altered", "_shared", "changed", "children", "decode", "deleted", "encode", "ended", "exits", "facts",
-        "failed", "finals", "fired", "frozen",
+        "failed", "finals", "fired",
         "graph", "head", "left", "nonce", "now", "read", "ready", "revoked", "scheduled", "special", "spread", "times",
         "unneeded", "values", "work",
     )  # fmt: skip
@@ -144,9 +144,8 @@ class Draft:
         self.deleted: set[ValueKey] = set()
         self.ready: list[int] = []
         self.revoked: list[tuple[int, Activation]] = []
-        #: Runs of subflows that are not needed any more; and the size of the lists that scatters have just frozen.
+        #: Runs of subflows that are not needed any more.
         self.children: list[str] = []
-        self.frozen: dict[int, int] = {}
         #: The earliest timer that was set.
         self.scheduled: float | None = None
         self.changed = False

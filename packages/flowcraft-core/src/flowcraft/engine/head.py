@@ -13,11 +13,38 @@ from flowcraft.engine.slots import NODE_MASK, Batch, item_of, node_of
 from flowcraft.model import NodeState
 
 __all__ = [
-    "ACTIVE", "CANCELLED", "COMPLETED", "DEAD", "DRAINING", "FAILED", "HELD", "LIVE", "MARK_FAILED", "OPEN",
-    "PARKED", "PENDING",
-    "READY", "RETRYING", "SETTLED", "SKIPPED", "SKIPPED_FAILED", "SPREAD", "STATE_NAMES", "TOKENS_KEPT",
+    "ACTIVE",
+    "BEGUN",
+    "CANCELLED",
+    "COMPLETED",
+    "DEAD",
+    "DRAINING",
+    "FAILED",
+    "FAILED_LATE",
+    "HELD",
+    "LIVE",
+    "MARK_FAILED",
+    "NOT_BEGUN",
+    "OPEN",
+    "PARKED",
+    "PENDING",
+    "READY",
+    "RETRYING",
+    "SETTLED",
+    "SKIPPED",
+    "SKIPPED_FAILED",
+    "SPREAD",
+    "STATE_NAMES",
+    "TOKENS_KEPT",
     "UNMARKED",
-    "UPSET", "VOID", "WAITING", "Activation", "Failure", "Head", "group_size",
+    "UPSET",
+    "VOID",
+    "WAITING",
+    "WAS_OPEN",
+    "Activation",
+    "Failure",
+    "Head",
+    "group_size",
 ]  # fmt: skip
 
 #: So many tokens of its latest commits are kept in a head: how an unknown outcome is resolved.
@@ -38,6 +65,9 @@ STATE_NAMES: Final[tuple[NodeState, ...]] = (
     "pending", "ready", "retrying", "waiting", "held", "parked", "draining",
     "completed", "failed", "skipped", "skipped", "cancelled", "pending", "waiting",
 )  # fmt: skip
+
+# What a node was doing when its run was stopped: not yet pending decided, begun, an open fallback; or it failed later.
+NOT_BEGUN, BEGUN, WAS_OPEN, FAILED_LATE = range(4)
 
 # Marks of an edge, four bits each. VOID: does not apply in this visit of its scope.
 UNMARKED, LIVE, DEAD, MARK_FAILED, VOID = range(5)
@@ -85,11 +115,13 @@ class Head:
     * ``fired``: joins of the kind at least n that fired in an earlier visit of their scope.
     * ``entered``: the marks of edges into a scope that does not heed them in its later visits.
     * ``batches``: the item visits of a batch's item node, also of one that has ended.
-    * ``answered``: by wait, the visit that a signal ended, and the signal's id.
+    * ``answered``: by wait, the visits that signals ended, with the ids of the signals; the latest hundred.
     * ``mailbox``: by wait and visit, the id and action of a signal that came early; its payload is a value.
     * ``done``: completed visits that a rollback would undo, in order; ``undo``: those that are still to be undone, and
       ``goal``: the nodes that start again afterwards (none: the run ends).
-    * ``stopped``: whether nodes were cancelled because the run was to end.
+    * ``halted``: what nodes were doing when the run was stopped; ``late``: (node, visit, action) of what completed
+      since then.
+    * ``frozen``: by scatter, how many items it has made, and its visit that made them.
     * ``parent``: the run, node and item that this run is a subflow of; ``depth``: how many runs are above it.
     """
 
@@ -97,7 +129,6 @@ class Head:
     marks: bytearray
     phase: str = "running"  # running | failing | cancelling | undoing | completed | failed | cancelled
     paused: bool = False
-    stopped: bool = False
     depth: int = 0
     parent: tuple[str, str, int] | None = None
     epoch: int = 1
@@ -119,7 +150,7 @@ class Head:
     fired: set[int] = field(default_factory=set[int])
     failures: list[Failure] = field(default_factory=list[Failure])
     batches: dict[int, Batch] = field(default_factory=dict[int, Batch])
-    answered: dict[int, tuple[int, str]] = field(default_factory=dict[int, tuple[int, str]])
+    answered: dict[int, list[tuple[int, str]]] = field(default_factory=dict[int, list[tuple[int, str]]])
     mailbox: dict[tuple[int, int], tuple[str, str | None]] = field(
         default_factory=dict[tuple[int, int], tuple[str, str | None]]
     )
@@ -127,6 +158,9 @@ class Head:
     undo: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     goal: tuple[int, ...] = ()
     entered: dict[int, int] = field(default_factory=dict[int, int])
+    halted: dict[int, int] = field(default_factory=dict[int, int])
+    late: list[tuple[int, int, str | None]] = field(default_factory=list[tuple[int, int, str | None]])
+    frozen: dict[int, tuple[int, int]] = field(default_factory=dict[int, tuple[int, int]])
 
     def state(self, slot: int) -> int:
         """The state of a node or of an item visit."""

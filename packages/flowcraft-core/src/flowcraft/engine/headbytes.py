@@ -71,7 +71,7 @@ def encode_head(head: Head) -> bytes:
         ("B", [[node, batch.to_row(), len(data)] for node, batch, data in batches]),
         ("A", head.answered), ("M", [[*at, *signal] for at, signal in head.mailbox.items()]),
         ("D", head.done), ("U", head.undo), ("G", head.goal), ("P", head.parent), ("h", head.depth),
-        ("z", int(head.paused)), ("Z", int(head.stopped)), ("E", head.entered),
+        ("z", int(head.paused)), ("H", head.halted), ("L", head.late), ("F", head.frozen), ("E", head.entered),
     ]  # fmt: skip
     header |= {name: value for name, value in sparse if value}
     text = json.dumps(header, separators=(",", ":")).encode()
@@ -171,7 +171,10 @@ def _decode(data: bytes) -> Head:
             for node, visits in cast("list[tuple[int, list[tuple[int, int]]]]", header.get("x", []))
         ],
         batches=batches,
-        answered={int(n): (v, i) for n, (v, i) in cast("dict[str, tuple[int, str]]", header.get("A", {})).items()},
+        answered={
+            int(n): [(visit, name) for visit, name in rows]
+            for n, rows in cast("dict[str, list[tuple[int, str]]]", header.get("A", {})).items()
+        },
         mailbox={
             (node, visit): (name, action)
             for node, visit, name, action in cast("list[tuple[int, int, str, str | None]]", header.get("M", []))
@@ -182,7 +185,11 @@ def _decode(data: bytes) -> Head:
         parent=_parent(header.get("P")),
         depth=cast("int", header.get("h", 0)),
         paused=bool(header.get("z", 0)),
-        stopped=bool(header.get("Z", 0)),
+        halted=_numbers(header.get("H")),
+        late=[(n, v, action) for n, v, action in cast("list[tuple[int, int, str | None]]", header.get("L", []))],
+        frozen={
+            int(n): (count, v) for n, (count, v) in cast("dict[str, tuple[int, int]]", header.get("F", {})).items()
+        },
         entered=_numbers(header.get("E")),
     )
 

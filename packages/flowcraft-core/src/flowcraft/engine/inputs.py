@@ -35,7 +35,7 @@ def input_plan(graph: Graph, head: Head, node: int) -> InputPlan:
     if node > NODE_MASK:
         return _item(graph, head, node)
     activation = head.active.get(node)
-    direct = graph.direct[node]
+    direct = graph.direct[node] if head.epoch == 1 else None  # what is known in advance is of first visits
     plan = _ordinary(graph, head, node) if direct is None else _single(direct)
     if activation is not None and 0 <= activation.runs == graph.compensation[node]:
         return _for_compensation(graph, head, node, activation.visit, plan)

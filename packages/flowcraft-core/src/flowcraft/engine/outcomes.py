@@ -12,6 +12,7 @@ from flowcraft.engine.head import (
     DEAD,
     DRAINING,
     FAILED,
+    FAILED_LATE,
     LIVE,
     MARK_FAILED,
     OPEN,
@@ -27,7 +28,7 @@ from flowcraft.engine.routes import Route, plan_route, replaced_keys, take_route
 from flowcraft.errors import ConditionError
 from flowcraft.model import ErrorInfo, ValueKey
 
-__all__ = ["complete", "drop", "fail", "finish_fallback", "try_again"]
+__all__ = ["complete", "drop", "fail", "finish_fallback", "route_late", "try_again"]
 
 
 def complete(draft: Draft, node: int, output: Cell, action: str | None) -> None:
@@ -44,6 +45,8 @@ def complete(draft: Draft, node: int, output: Cell, action: str | None) -> None:
     draft.note("node:completed", node, activation.visit, activation.attempt, action=action, by=graph.ids[function])
     _remember(draft, done)
     if head.phase != "running":
+        if head.halted.pop(node, None) is not None:
+            head.late += [(other, visit, action) for other, visit in done]
         head.states[node] = COMPLETED
         _count(draft, done, succeeded=True)
         return
@@ -68,6 +71,16 @@ def complete(draft: Draft, node: int, output: Cell, action: str | None) -> None:
         take_route(draft, other, visit, route)
     if drained:
         draft.send(node, DEAD)
+
+
+def route_late(draft: Draft, node: int, visit: int, action: str | None) -> None:
+    """A visit that completed while the run was stopped leads on, now that the run goes on."""
+    output = draft.cell(output_key(draft.graph, node, visit))
+    try:
+        take_route(draft, node, visit, plan_route(draft, node, output, action))
+    except ConditionError as error:
+        draft.head.states[node] = FAILED
+        _condition_failed(draft, node, visit, error, owner=node)
 
 
 def _complete_simply(draft: Draft, node: int, activation: Activation, output: Cell, action: str | None) -> None:
@@ -203,6 +216,8 @@ def _fail_for_good(draft: Draft, node: int, done: tuple[tuple[int, int], ...], e
     draft.failed = True
     draft.note("node:failed", node, done[-1][1], error=str(error), by=graph.ids[done[-1][0]])
     if head.phase != "running":
+        if node in head.halted:
+            head.halted[node] = FAILED_LATE
         head.states[node] = stopped_state(draft, node, FAILED)
         return
     drained = head.states[node] == DRAINING

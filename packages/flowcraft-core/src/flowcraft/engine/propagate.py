@@ -21,6 +21,8 @@ def propagate(draft: Draft) -> None:
             begin(draft, *special.popleft())
         elif work:
             resolve(draft, work.popleft())
+        elif draft.spread:
+            go_on(draft, draft.spread.pop())
         elif draft.finals:
             finish_fallback(draft, draft.finals.pop())
         elif draft.fired:
@@ -29,8 +31,6 @@ def propagate(draft: Draft) -> None:
             give_up_batch(draft, draft.unneeded.pop())
         elif draft.exits:
             leave_loop(draft, draft.exits.pop(0))
-        elif draft.spread:
-            go_on(draft, draft.spread.pop())
         elif draft.failed:
             fail_fast(draft)
         elif draft.ended:

@@ -16,11 +16,12 @@ from flowcraft.engine.head import (
     UPSET,
     VOID,
     Failure,
+    Head,
 )
 from flowcraft.engine.joins import fired_by_join, give_up
 from flowcraft.model import ErrorInfo, ValueKey
 
-__all__ = ["end_visit", "leave_loop"]
+__all__ = ["end_visit", "leads_out", "leave_loop"]
 
 
 def end_visit(draft: Draft, scope: int) -> None:
@@ -30,7 +31,7 @@ def end_visit(draft: Draft, scope: int) -> None:
     graph, head = draft.graph, draft.head
     plan = graph.scopes[scope]
     live = tuple(e for e in plan.back if head.marks[e] == LIVE)
-    if live and not any(head.marks[e] == LIVE for e in plan.early):
+    if live and not any(leads_out(head, e) for e in plan.early):
         if head.rounds.get(scope, 0) < graph.blueprint.max_visits:
             _reopen(draft, scope, live)
             return
@@ -38,6 +39,11 @@ def end_visit(draft: Draft, scope: int) -> None:
     for e in plan.exits:
         if head.marks[e] == UNMARKED:
             draft.mark(e, MARK_FAILED if head.states[graph.src[e]] in UPSET else DEAD)
+
+
+def leads_out(head: Head, edge: int) -> bool:
+    """Whether an edge out of a loop was taken, also if the scope that it leads into has gone round since."""
+    return LIVE in (head.marks[edge], head.entered.get(edge))
 
 
 def leave_loop(draft: Draft, scope: int) -> None:

@@ -74,12 +74,15 @@ def plan_route(draft: Draft, node: int, cell: Cell, action: str | None) -> Route
     """
     graph = draft.graph
     edges = graph.out[node]
+    controller = graph.nodes[node].uses == LOOP_CONTROLLER
     chosen = [e for e in edges if action is not None and graph.action[e] == action]
     chosen = chosen or [e for e in edges if graph.action[e] is None]
-    if not graph.references[node] and not any(graph.condition[e] or graph.transform[e] for e in chosen):
+    if not graph.references[node] and not any(
+        graph.condition[e] or graph.transform[e] for e in (edges if controller else chosen)
+    ):
         return [(e, MISSING) for e in chosen]
     outcome = _Outcome(draft, draft.decode(cell), action)
-    if graph.nodes[node].uses == LOOP_CONTROLLER:
+    if controller:
         early = [e for e in edges if graph.condition[e] is not None and outcome.takes(e)]
         chosen = early or [e for e in chosen if graph.condition[e] is None]
     else:

@@ -94,8 +94,12 @@ def _wait(draft: Draft, node: int, activation: Activation) -> None:
     key = _mailbox_key(draft.graph, node, activation.visit)
     payload = draft.cell(key)
     draft.erase(key)
-    head.answered[node] = (activation.visit, early[0])
+    _answered(head, node, activation.visit, early[0])
     complete(draft, node, payload, early[1])
+
+
+def _answered(head: Head, node: int, visit: int, name: str) -> None:
+    head.answered[node] = [*head.answered.get(node, [])[1 - MAILBOX :], (visit, name)]
 
 
 def time_is_over(draft: Draft, node: int) -> None:
@@ -118,14 +122,15 @@ def judge(graph: Graph, head: Head, signal: Signal) -> Answer:
     node = signal.node
     begun = visits_begun(graph, head, node)
     visit = max(begun, 1) if signal.visit is None else signal.visit
-    if head.answered.get(node) == (visit, signal.id):
+    answered = head.answered.get(node, ())
+    if any(name == signal.id and signal.visit in (None, ended) for ended, name in answered):
         return "repeated"
     if head.terminal or head.phase != "running":
         return "late"
     if visit <= begun:
         if head.states[node] == WAITING and head.active[node].visit == visit:
             return "accepted"
-        return "conflict" if head.answered.get(node, (0, ""))[0] == visit else "late"
+        return "conflict" if any(ended == visit for ended, _ in answered) else "late"
     if not graph.repeats[node] and head.states[node] != PENDING:
         return "late"  # skipped or cancelled: this visit will never be
     kept = head.mailbox.get((node, visit))
@@ -146,7 +151,7 @@ def take_signal(draft: Draft, signal: Signal) -> bool:
     answer = judge(draft.graph, draft.head, signal)
     node, head = signal.node, draft.head
     if answer == "accepted":
-        head.answered[node] = (head.active[node].visit, signal.id)
+        _answered(head, node, head.active[node].visit, signal.id)
         complete(draft, node, signal.payload, signal.action)
         return True
     if answer != "early":

@@ -5,7 +5,22 @@ from __future__ import annotations
 from flowcraft.engine.batches import stop_items
 from flowcraft.engine.draft import Draft
 from flowcraft.engine.ending import fallback_state, stopped_state
-from flowcraft.engine.head import CANCELLED, HELD, OPEN, PARKED, PENDING, READY, RETRYING, SPREAD, WAITING
+from flowcraft.engine.head import (
+    BEGUN,
+    CANCELLED,
+    DRAINING,
+    HELD,
+    NOT_BEGUN,
+    OPEN,
+    PARKED,
+    PENDING,
+    READY,
+    RETRYING,
+    SETTLED,
+    SPREAD,
+    WAITING,
+    WAS_OPEN,
+)
 from flowcraft.engine.joins import absolved
 
 __all__ = ["fail_fast", "stop"]
@@ -25,7 +40,6 @@ def stop(draft: Draft, phase: str, cause: str) -> None:
     """No new work: what nobody works on is cancelled, what somebody may work on drains."""
     head = draft.head
     head.phase, head.cause = phase, cause or head.cause
-    head.stopped = True
     draft.note(f"run:{phase}", reason=cause)
     stop_items(draft)
     for node, state in enumerate(head.states):
@@ -37,6 +51,8 @@ def stop(draft: Draft, phase: str, cause: str) -> None:
 
 def _stop_node(draft: Draft, node: int, state: int) -> None:
     head, graph = draft.head, draft.graph
+    if state not in SETTLED and state != DRAINING:
+        head.halted[node] = NOT_BEGUN if state == PENDING else WAS_OPEN if state == OPEN else BEGUN
     if state == READY or (state == WAITING and head.active[node].reason):
         if draft.drain(node):
             head.states[node] = stopped_state(draft, node, CANCELLED)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from operator import itemgetter
 
 from flowcraft.engine.batches import come_back, step_aside
 from flowcraft.engine.draft import TIMES, Draft, Times, resend_delay
 from flowcraft.engine.events import Tick
 from flowcraft.engine.head import DRAINING, PARKED, READY, RETRYING, WAITING, Activation, Head
+from flowcraft.engine.propagate import propagate
 from flowcraft.engine.slots import NODE_MASK, item_of, node_of
 from flowcraft.engine.special import time_is_over
 from flowcraft.engine.stopping import stop
@@ -79,13 +81,15 @@ def tick(draft: Draft, event: Tick) -> bool:
         stop(draft, "failing", "DeadlineExceeded: the run did not end in time")
         return True
     fired = False
-    for slot, old in list(head.active.items()):
-        if not old.due or old.due > now or slot not in head.active:
+    due = [(old.due, number, slot, old) for number, (slot, old) in enumerate(head.active.items()) if 0 < old.due <= now]
+    for _, _, slot, old in sorted(due, key=itemgetter(0, 1)):
+        if head.active.get(slot) is not old:
             continue
         state = head.state(slot)
         if state == WAITING and not old.reason:
             fired = True
             time_is_over(draft, slot)
+            propagate(draft)  # each is an outcome of its own: it may cancel the next
         elif state == RETRYING or (state == PARKED and event.can(node_of(slot) if old.runs < 0 else old.runs)):
             # one that this process cannot execute stays due for those that can
             fired = _again(draft, slot, old) or fired

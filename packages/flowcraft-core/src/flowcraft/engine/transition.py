@@ -196,19 +196,28 @@ def _apply_outcome(draft: Draft, event: Completed | Failed | Dropped | Parked | 
         act = item_failed if slot > NODE_MASK else undo_failed if is_undoing(draft, slot) else fail
         act(draft, slot, event.error, retryable=event.retryable, fatal=event.fatal, attempts=attempts,
             random=event.random)  # fmt: skip
+    elif isinstance(event, ChildStarted):
+        _child_started(draft, slot, event.child)
     elif draft.head.state(slot) == DRAINING:
         item_dropped(draft, slot) if slot > NODE_MASK else drop(draft, slot)
     elif isinstance(event, Parked):
         park(draft, slot, event.reason)
-    elif isinstance(event, ChildStarted):
-        old = draft.head.active[slot]
-        due = draft.now + draft.times.resend
-        draft.note("node:waiting", slot, old.visit, old.attempt, child=event.child)
-        draft.schedule(slot, WAITING, replace(old, at=draft.now, resend=0, due=due, reason=event.child))
     else:
         return False
     propagate(draft)
     return True
+
+
+def _child_started(draft: Draft, slot: int, child: str) -> None:
+    """A subflow waits for its run now; if nobody needs it any more, the run is cancelled and waited for."""
+    old = draft.head.active[slot]
+    if draft.head.state(slot) == DRAINING:
+        draft.head.active[slot] = replace(old, at=draft.now, reason=child)
+        draft.children.append(child)
+        return
+    due = draft.now + draft.times.resend
+    draft.note("node:waiting", slot, old.visit, old.attempt, child=child)
+    draft.schedule(slot, WAITING, replace(old, at=draft.now, resend=0, due=due, reason=child))
 
 
 def _child_ended(draft: Draft, event: ChildEnded) -> bool:
@@ -218,8 +227,8 @@ def _child_ended(draft: Draft, event: ChildEnded) -> bool:
     if activation is None or activation.reason != event.child or head.state(slot) not in (WAITING, DRAINING):
         return False
     visit = Visit(slot, activation.nonce, activation.visit, activation.attempt)
-    if head.state(slot) == DRAINING:
-        return _apply_outcome(draft, Dropped(visit))
+    if head.state(slot) == DRAINING and event.error is not None and not event.retryable:
+        return _apply_outcome(draft, Dropped(visit))  # it was cancelled, as was wanted
     head.active[slot] = replace(activation, reason="", due=0.0)
     if event.error is not None:
         return _apply_outcome(draft, Failed(visit, event.error, event.retryable, random=event.random))

@@ -10,6 +10,7 @@ from flowcraft.memory.coordination import MemoryCoordination
 from flowcraft.memory.events import MemoryEventBus
 from flowcraft.memory.queue import MemoryJobQueue
 from flowcraft.memory.store import MemoryRunStore
+from flowcraft.memory.values import MemoryValueStore
 
 __all__ = [
     "MemoryAdapter",
@@ -18,5 +19,6 @@ __all__ = [
     "MemoryEventBus",
     "MemoryJobQueue",
     "MemoryRunStore",
+    "MemoryValueStore",
     "open_adapter",
 ]

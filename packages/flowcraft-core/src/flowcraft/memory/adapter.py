@@ -8,19 +8,27 @@ from urllib.parse import urlsplit
 from flowcraft.adapter import Adapter, AdapterOptions
 from flowcraft.errors import Misconfigured
 from flowcraft.memory.backend import MemoryBackend
+from flowcraft.ports import ValueStore
 from flowcraft.runtime import FlowRuntime
+from flowcraft.values.offloading import offloading
 
 __all__ = ["MemoryAdapter", "open_adapter"]
 
 
 class MemoryAdapter(Adapter):
-    """`Adapter` on a `MemoryBackend`, its own or one that is shared. Takes the fields of `AdapterOptions` by name."""
+    """`Adapter` on a `MemoryBackend`, its own or one that is shared. Takes the fields of `AdapterOptions` by name.
+
+    ``values`` and ``offload_above`` (bytes): where larger values go, by default the backend's own value store, see
+    `flowcraft.values.OffloadingStore`. With neither, nowhere.
+    """
 
     def __init__(
         self,
         runtime: FlowRuntime,
         *,
         backend: MemoryBackend | None = None,
+        values: ValueStore | None = None,
+        offload_above: int | None = None,
         options: AdapterOptions | None = None,
         **named: Any,
     ) -> None:
@@ -28,7 +36,7 @@ class MemoryAdapter(Adapter):
         super().__init__(
             runtime,
             queue=parts.queue,
-            store=parts.store,
+            store=offloading(parts.store, values, offload_above, parts.values),
             coordination=parts.coordination,
             events=parts.events,
             options=options,

@@ -1,4 +1,4 @@
-"""The four memory ports over one clock."""
+"""The memory ports over one clock."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from flowcraft.memory.coordination import MemoryCoordination
 from flowcraft.memory.events import MemoryEventBus
 from flowcraft.memory.queue import MemoryJobQueue
 from flowcraft.memory.store import MemoryRunStore
+from flowcraft.memory.values import MemoryValueStore
 from flowcraft.ports import Clock
 
 __all__ = ["MemoryBackend"]
@@ -15,7 +16,7 @@ __all__ = ["MemoryBackend"]
 
 @dataclass(frozen=True, slots=True)
 class MemoryBackend:
-    """The four ports over one clock. ``visibility``: seconds until a delivery that nobody ended comes again."""
+    """The ports over one clock. ``visibility``: seconds until a delivery that nobody ended comes again."""
 
     clock: Clock
     visibility: float = 30.0
@@ -23,15 +24,17 @@ class MemoryBackend:
     queue: MemoryJobQueue = field(init=False)
     coordination: MemoryCoordination = field(init=False)
     events: MemoryEventBus = field(init=False)
+    values: MemoryValueStore = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "store", MemoryRunStore(self.clock))
         object.__setattr__(self, "queue", MemoryJobQueue(self.clock, visibility=self.visibility))
         object.__setattr__(self, "coordination", MemoryCoordination(self.clock))
         object.__setattr__(self, "events", MemoryEventBus())
+        object.__setattr__(self, "values", MemoryValueStore())
 
     async def aclose(self) -> None:
-        """Close all four: receivers and subscriptions end."""
+        """Close all of them: receivers and subscriptions end."""
         await self.queue.aclose()
         await self.events.aclose()
         await self.coordination.aclose()

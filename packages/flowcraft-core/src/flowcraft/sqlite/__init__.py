@@ -10,6 +10,7 @@ from flowcraft.sqlite.coordination import SqliteCoordination
 from flowcraft.sqlite.events import SqliteEventBus
 from flowcraft.sqlite.queue import SqliteJobQueue
 from flowcraft.sqlite.store import SqliteRunStore
+from flowcraft.sqlite.values import SqliteValueStore
 
 __all__ = [
     "SqliteAdapter",
@@ -18,5 +19,6 @@ __all__ = [
     "SqliteEventBus",
     "SqliteJobQueue",
     "SqliteRunStore",
+    "SqliteValueStore",
     "open_adapter",
 ]

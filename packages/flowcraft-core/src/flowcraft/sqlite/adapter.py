@@ -8,9 +8,11 @@ from urllib.parse import unquote, urlsplit
 
 from flowcraft.adapter import Adapter, AdapterOptions
 from flowcraft.errors import Misconfigured
+from flowcraft.ports import ValueStore
 from flowcraft.runtime import FlowRuntime
 from flowcraft.sqlite.backend import SqliteBackend
 from flowcraft.sqlite.database import Database
+from flowcraft.values.offloading import offloading
 
 __all__ = ["SqliteAdapter", "open_adapter"]
 
@@ -23,6 +25,9 @@ class SqliteAdapter(Adapter):
         path: of the file; it is made when the block is entered for the first time.
         queue_visibility: seconds until a delivery that nobody ended comes again.
         busy_limit: seconds to wait for another process's lock before `Unavailable`.
+        values: where large values go, see `flowcraft.values.OffloadingStore`; by default, if ``offload_above`` is
+            given, a table of their own in the same file. It belongs to the caller.
+        offload_above: the size in bytes from which on they do; with ``values`` 64 KiB by default.
         options: see `AdapterOptions`; its fields can be given by name here, too.
     """
 
@@ -33,6 +38,8 @@ class SqliteAdapter(Adapter):
         *,
         queue_visibility: float = 30.0,
         busy_limit: float = 10.0,
+        values: ValueStore | None = None,
+        offload_above: int | None = None,
         options: AdapterOptions | None = None,
         **named: Any,
     ) -> None:
@@ -42,7 +49,7 @@ class SqliteAdapter(Adapter):
         super().__init__(
             runtime,
             queue=backend.queue,
-            store=backend.store,
+            store=offloading(backend.store, values, offload_above, backend.values),
             coordination=backend.coordination,
             events=backend.events,
             options=options,

@@ -1,4 +1,4 @@
-"""The four SQLite ports of one open file."""
+"""The SQLite ports of one open file."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from flowcraft.sqlite.database import Database
 from flowcraft.sqlite.events import SqliteEventBus
 from flowcraft.sqlite.queue import SqliteJobQueue
 from flowcraft.sqlite.store import SqliteRunStore
+from flowcraft.sqlite.values import SqliteValueStore
 
 __all__ = ["SqliteBackend"]
 
 
 class SqliteBackend:
-    """The four ports of one open file. They belong to the process and event loop that opened it."""
+    """The ports of one open file. They belong to the process and event loop that opened it."""
 
-    __slots__ = ("_database", "coordination", "events", "queue", "store")
+    __slots__ = ("_database", "coordination", "events", "queue", "store", "values")
 
     def __init__(self, database: Database, *, queue_visibility: float = 30.0) -> None:
         self._database = database
@@ -27,6 +28,7 @@ class SqliteBackend:
         self.queue = SqliteJobQueue(database, visibility=queue_visibility)
         self.coordination = SqliteCoordination(database)
         self.events = SqliteEventBus(database)
+        self.values = SqliteValueStore(database)
 
     @classmethod
     @asynccontextmanager

@@ -20,7 +20,7 @@ _T = TypeVar("_T")
 
 
 class Database:
-    """What the four ports share. ``name`` tells this opening of the file from all others."""
+    """What the ports share. ``name`` tells this opening of the file from all others."""
 
     def __init__(self, path: str, clock: Clock, *, busy_limit: float) -> None:
         self.path = path
