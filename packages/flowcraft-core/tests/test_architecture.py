@@ -55,6 +55,7 @@ LEVELS = (
         "claims",
         "client",
         "committer",
+        "dropping",
         "endpoints",
         "facade",
         "folding",

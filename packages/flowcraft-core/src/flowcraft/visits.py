@@ -13,14 +13,15 @@ from flowcraft.claims import Claims
 from flowcraft.codec import Codec
 from flowcraft.committer import Committer
 from flowcraft.constructs import SUBFLOW, WEBHOOK
+from flowcraft.dropping import drop_source
 from flowcraft.engine.draft import MISSING
 from flowcraft.engine.head import Head, group_size
 from flowcraft.engine.inputs import InputPlan, input_plan
 from flowcraft.engine.slots import node_of
-from flowcraft.engine.transition import Dropped, EngineEvent, Failed, Parked, Visit
+from flowcraft.engine.transition import EngineEvent, Failed, Parked, Visit
 from flowcraft.errors import AdapterError, ConditionError, Misconfigured, SerializationError
 from flowcraft.executor import Executor, VisitRequest
-from flowcraft.folding import Applied, Keeper, Kept
+from flowcraft.folding import Applied, EventSource, Keeper, Kept
 from flowcraft.graph import Graph
 from flowcraft.model import ErrorInfo, Event, Job, ValueKey
 from flowcraft.nodes import ReadContext
@@ -170,7 +171,7 @@ class VisitRunner:
     async def drop(self, slot: Slot, node: int) -> None:
         """A delivery of a draining visit: nobody works on it, so it is over."""
         job = slot.job
-        await self._commit(slot, job, Dropped(Visit(node, job.nonce, job.visit, job.attempt)), None)
+        await self._commit(slot, job, drop_source(job.run_id, Visit(node, job.nonce, job.visit, job.attempt)), None)
 
     async def _step(self, slot: Slot, work: Work) -> Work | None:
         try:
@@ -266,7 +267,9 @@ class VisitRunner:
 
         return hint
 
-    async def _commit(self, slot: Slot, job: Job, event: EngineEvent, keeper: Keeper | None) -> Kept | None:
+    async def _commit(
+        self, slot: Slot, job: Job, event: EngineEvent | EventSource, keeper: Keeper | None
+    ) -> Kept | None:
         """Submit an outcome; what cannot be committed is handed back."""
         try:
             result = await self._committer.submit(job.run_id, event, delivery=slot.delivery, keeper=keeper)
@@ -291,7 +294,7 @@ class VisitRunner:
             if slot.delivery is not None:  # the visit is its new owner's, whose safety is the ticker
                 await end_delivery(slot.delivery.ack())
         else:
-            await self._commit(slot, work.job, Dropped(work.visit), None)
+            await self._commit(slot, work.job, drop_source(work.job.run_id, work.visit), None)
 
     async def hand_back(self, slot: Slot, job: Job, *, delay: float, forgive: bool = True) -> None:
         """Let another worker have a visit. The lease goes first: whoever gets the message must be able to take it."""
