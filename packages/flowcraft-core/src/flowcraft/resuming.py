@@ -38,12 +38,16 @@ class _Runtime(Protocol):
 
 
 def result_of(run: LocalRun, suspended: Suspended | None = None) -> RunResult:
-    """What a run came to, as it is now: with the run itself if it waits."""
+    """What a run came to, as it is now: with the run itself if it waits, perhaps in a subflow."""
     result = run.result()
     if run.ended:
         return result
     return replace(
-        result, nodes=dict(result.nodes), outputs=dict(result.outputs), _suspended=suspended or Suspended(run)
+        result,
+        status="awaiting",
+        nodes=dict(result.nodes),
+        outputs=dict(result.outputs),
+        _suspended=suspended or Suspended(run),
     )
 
 

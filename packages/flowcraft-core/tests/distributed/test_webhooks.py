@@ -10,9 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-import httpx
 import pytest
-from fastapi import FastAPI
 
 from flowcraft.adapter import Adapter
 from flowcraft.blueprint import Blueprint, Edge, Node
@@ -35,6 +33,9 @@ from flowcraft.webhooks import WebhookApp
 
 from .leaping import Stand, reaches
 from .world import blueprint
+
+httpx = pytest.importorskip("httpx", reason="calls the application as a client would")
+fastapi = pytest.importorskip("fastapi", reason="mounts the application")
 
 BASE = "https://example.org/api/"
 
@@ -176,7 +177,7 @@ async def test_ways_to_show_the_secret(stand: Stand) -> None:
 async def test_the_mount_does_not_matter(stand: Stand) -> None:
     adapter = adapter_of(stand, hooked())
     async with adapter, adapter.worker():
-        app = FastAPI()
+        app = fastapi.FastAPI()
         app.mount("/api/webhooks", WebhookApp(adapter))
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as client:
             run = await adapter.start_run("hooked", run_id="a/b?c#d%e")
