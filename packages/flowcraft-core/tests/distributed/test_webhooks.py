@@ -109,7 +109,7 @@ async def test_a_webhook_node_makes_a_url_and_a_call_ends_the_wait(stand: Stand)
 
 async def test_every_documented_answer(stand: Stand) -> None:
     """Early, accepted, the same again, another body, a wrong secret, too late, after the run is gone."""
-    adapter = adapter_of(stand, hooked(timeout="1d"), retention=0.0)
+    adapter = adapter_of(stand, hooked(timeout="1d"), retention=3600.0)
     async with adapter:
         caller = Caller(adapter)
         run = await adapter.start_run("hooked", run_id="r")
@@ -130,7 +130,7 @@ async def test_every_documented_answer(stand: Stand) -> None:
             assert result.nodes["late"] == "completed"
             answer = await caller.post(url, {"by": 1})
             assert (answer.status_code, answer.json()) == (410, {"status": "too late"})
-            await adapter.ticker().run_once(stand.clock.time() + 10)
+            await adapter.ticker().run_once(stand.clock.time() + 3700)
             assert await caller.status(url, {"by": 1}) == 404, "the run is deleted, and its secrets with it"
             with pytest.raises(RunNotFound):
                 await run.status()
