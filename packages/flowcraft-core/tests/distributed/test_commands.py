@@ -16,8 +16,9 @@ from flowcraft.flow import Flow
 from flowcraft.nodes import NodeContext
 from flowcraft.runs import RunHandle
 
+from .conftest import MakeWorld
 from .leaping import Stand, reaches, states
-from .world import blueprint
+from .world import blueprint, chain
 
 
 class Work:
@@ -123,10 +124,31 @@ async def test_pause_and_resume_race_and_the_run_ends(stand: Stand, work: Work) 
         await asyncio.gather(*(press((one, two)[n % 2], n) for n in range(10)))
         if await run.status() != "completed":
             await run.resume()
-        assert (await run.result(15)).output() == "n291"
+        assert (await run.result(8)).output() == "n291", "nobody has to wait for half a lease"
         assert Counter(work.done) == Counter((n, 1) for n in names), "each node once"
         kinds = [e.type for e in await run.history() if e.type in ("run:paused", "run:resumed")]
         assert kinds == ["run:paused", "run:resumed"] * (len(kinds) // 2), "they alternate"
+
+
+async def test_a_message_that_meets_a_pause_leaves_no_lease_behind(make_world: MakeWorld) -> None:
+    """So that whoever gets the next one, when the run goes on, can begin at once."""
+    world = make_world(blueprints=[chain(2)])
+    client = await world.process("client").open()
+    run = await world.finish(client.adapter.start_run("chain"))
+    await world.finish(run.pause())
+    (job,) = world.queue.pushed
+    settle, settled = world.queue.settle, asyncio.Event()
+
+    def noted(delivery: Any) -> None:
+        settled.set()
+        settle(delivery)
+
+    world.queue.settle = noted  # type: ignore[method-assign] # of this one queue
+    await world.process("one").start()
+    await world.until(settled.is_set)
+    assert await world.coordination.holders([job.claim_key]) == [None]
+    await world.finish(run.resume())
+    assert (await world.finish(run.result())).status == "completed"
 
 
 async def test_a_paused_run_can_be_cancelled(stand: Stand, work: Work) -> None:
