@@ -196,10 +196,7 @@ def outside(adapter: Adapter) -> httpx.AsyncClient:
 async def test_its_webhook(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     """Early, twice, with another body, late, with a wrong secret; and nothing of it needs a worker."""
     urls = await submitted(office, "r", "late")
-    async with (
-        office.adapter() as adapter,
-        httpx.AsyncClient(transport=httpx.ASGITransport(WebhookApp(adapter))) as http,
-    ):
+    async with office.adapter() as adapter, outside(adapter) as http:
 
         async def call(url: str, by: object) -> int:
             return (await http.post(url, json={"by": by})).status_code
@@ -225,10 +222,7 @@ async def test_its_webhook(office: Office, monkeypatch: pytest.MonkeyPatch) -> N
     assert (code, out) == (0, "paid, approved by Ann")
     assert office.finish("late", days=15)[:2] == (0, "nobody answered")
     monkeypatch.setenv("DAYS_LATER", "16")
-    async with (
-        office.adapter() as adapter,
-        httpx.AsyncClient(transport=httpx.ASGITransport(WebhookApp(adapter))) as http,
-    ):
+    async with office.adapter() as adapter, outside(adapter) as http:
         assert (await http.post(urls["late"], json={"by": "Ann"})).status_code == 410
         assert (await http.post(urls["r"], json={"by": "Bob"})).status_code == 410
         assert (await http.post(urls["r"], json={"by": "Ann"})).status_code == 200, "the same again"

@@ -108,7 +108,7 @@ def test_pause_and_resume(asking: Application, url: str) -> None:
 
 def test_patch(asking: Application, url: str) -> None:
     assert asking.call("patch", "r", "a=1", 'b={"x": [2]}', "c=null", "--url", url) == (0, "r  patched\n", "")
-    code, out, _ = asking.call("patch", "r", "--delete", "a", "--delete", "zz", "--url", url, "--json")
+    _, out, _ = asking.call("patch", "r", "--delete", "a", "--delete", "zz", "--url", url, "--json")
     assert json.loads(out) == {"run_id": "r", "set": [], "deleted": ["a", "zz"]}
 
 
@@ -130,5 +130,5 @@ def test_retry_and_rollback(app: Application, url: str) -> None:
     app.call("run", app.flow, "--url", url, "--run-id", "g", "--input", '"bad"', "--quiet")
     code, out, _ = app.call("retry", "g", "charge", "--url", url, "--json")
     assert json.loads(out) == {"run_id": "g", "epoch": 2}
-    code, out, _ = app.call("rollback", "g", "--url", url, "--json")
+    _, out, _ = app.call("rollback", "g", "--url", url, "--json")
     assert json.loads(out) == {"run_id": "g", "to": None, "begun": True}
