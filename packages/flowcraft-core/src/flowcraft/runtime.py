@@ -305,7 +305,7 @@ def _check_concurrency(limit: int) -> int:
 def _classes(annotation: object) -> Iterator[type]:
     """All classes in an annotation such as ``list[Order] | None``."""
     found = get_origin(annotation) or annotation
-    if isinstance(found, type) and found.__module__ not in ("builtins", "types", "typing"):
+    if isinstance(found, type):
         yield found
     for part in get_args(annotation):
         yield from _classes(part)
