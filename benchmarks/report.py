@@ -162,7 +162,7 @@ def markdown(tables: Sequence[Table], targets: Sequence[Target], samples: Sample
         lines += [f"**FAILED: {name}, {case}**: {reason}", ""]
     for table in tables:
         lines += _table(table, samples)
-    return "\n".join(lines + _targets(targets)).rstrip() + "\n"
+    return "\n".join(lines + (_targets(targets) if targets else [])).rstrip() + "\n"
 
 
 def save(name: str, samples: Samples, targets: Sequence[Target], where: Machine, rounds: int) -> Path:

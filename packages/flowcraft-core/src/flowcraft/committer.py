@@ -16,6 +16,7 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any, Final
 
 from flowcraft.codec import Codec
@@ -171,8 +172,10 @@ class Committer:
         return box
 
     def _trim(self) -> None:
-        if len(self._boxes) > _REMEMBERED:
-            for run_id in [k for k, box in self._boxes.items() if not box.busy][: len(self._boxes) - _REMEMBERED]:
+        excess = len(self._boxes) - _REMEMBERED
+        if excess > 0:
+            idle = (run_id for run_id, box in self._boxes.items() if not box.busy)
+            for run_id in list(islice(idle, excess)):  # the oldest; mostly one, found at once
                 del self._boxes[run_id]
 
     async def _open(self, stored: StoredHead, confirmed: float) -> RunState:

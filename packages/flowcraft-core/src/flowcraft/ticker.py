@@ -36,6 +36,8 @@ LONGEST_RESEND: Final = 900.0
 _PAGE: Final = 100
 _PARKED_LOOK: Final = 5.0
 _LONGEST_PARKED_LOOK: Final = 60.0
+#: A run of which only somebody from outside can want anything: its next commit moves the index.
+_NOTHING_DUE: Final = 30 * 86400.0
 _HOPEFUL: Final = 600.0
 _MEETING: Final = 3.0  # a visit that waits for a limit stays due for so long: every worker is to know of it
 _REMEMBERED: Final = 10_000
@@ -246,8 +248,10 @@ class Ticker:
 
     def _next_look(self, due: _Due, graph: Graph, head: Head, now: float) -> float:
         """When to look again at a run that needs nothing now: somebody is at work, or its messages are waiting."""
-        times = [now + LONGEST_RESEND]
         work = due_work(head, now, self._committer.rules.times)
+        if not (work.overdue or work.drained or work.children or work.timers):
+            return now + _NOTHING_DUE if work.later is None else work.later
+        times = [now + LONGEST_RESEND]
         for slot in (*work.overdue, *work.drained):
             key = _key(graph, due.state.run_id, head, slot)
             times.append(now + self._lease_ttl if key not in due.free else head.active[slot].at + LONGEST_RESEND)

@@ -128,7 +128,7 @@ def test_retry_and_rollback(app: Application, url: str) -> None:
     assert app.call("retry", "f", "--url", url) == (0, "f  started again, epoch 2\n", "")
     assert app.call("rollback", "f", "--url", url, "--to", "price")[:2] == (0, "f  is being rolled back\n")
     app.call("run", app.flow, "--url", url, "--run-id", "g", "--input", '"bad"', "--quiet")
-    code, out, _ = app.call("retry", "g", "charge", "--url", url, "--json")
+    _code, out, _ = app.call("retry", "g", "charge", "--url", url, "--json")
     assert json.loads(out) == {"run_id": "g", "epoch": 2}
     _, out, _ = app.call("rollback", "g", "--url", url, "--json")
     assert json.loads(out) == {"run_id": "g", "to": None, "begun": True}

@@ -69,6 +69,28 @@ async def test_looks_seldom_at_a_run_that_is_being_worked_on(make_world: MakeWor
     assert looks <= 600 / 30
 
 
+@pytest.mark.parametrize(("node", "seconds"), [(Node("w", "wait"), 30 * 86400.0),
+                                               (Node("w", "sleep", {"duration": "7d"}), 7 * 86400.0)])  # fmt: skip
+async def test_a_run_that_only_waits_is_not_looked_at_meanwhile(
+    make_world: MakeWorld, node: Node, seconds: float
+) -> None:
+    world = make_world(blueprints=[blueprint("waits", {"a": "value", "w": node, "b": "value"}, ["a>w", "w>b"])])
+    worker = await world.process().start()
+    run = await worker.adapter.start_run("waits")
+    while (await run.status()) != "awaiting":
+        await world.pass_time(0.5)
+    await worker.stop()
+    process, ticker = await started(world)
+    began, looks = world.clock.now, 0
+    for _ in range(100):
+        world.clock.now += 3600.0
+        looks += (await tick(world, ticker)).scanned
+    assert looks <= 1
+    [row] = (await process.adapter.list()).items
+    assert row.wake_at is not None
+    assert abs(row.wake_at - began - seconds) < 7200.0, "not early, and a timer not late"
+
+
 async def test_not_while_leases_cannot_be_asked_for(make_world: MakeWorld) -> None:
     world = make_world(blueprints=[chain(3)])
     _, ticker = await started(world, "chain")

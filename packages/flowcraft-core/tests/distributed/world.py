@@ -7,8 +7,6 @@ whatever it awaits from then on never returns, so that no clean-up of it has any
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -23,43 +21,14 @@ from flowcraft.memory import MemoryCoordination, MemoryEventBus, MemoryJobQueue,
 from flowcraft.model import Change, Committed, Job
 from flowcraft.nodes import NodeContext, Result
 from flowcraft.runtime import FlowRuntime
+from flowcraft.testing import VirtualClock
 from flowcraft.worker import Worker
 
 __all__ = ["Link", "Process", "StoreFaults", "World", "blueprint", "chain", "diamond", "fan"]
 
 
-class SimClock:
-    """Time that moves when `World.until` says so."""
-
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
-        self._numbers = itertools.count()
-
-    def time(self) -> float:
-        return self.now
-
-    def monotonic(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._sleepers, (self.now + max(0.0, seconds), next(self._numbers), future))
-        await future
-
-    def step(self, most: float) -> None:
-        """To the next sleeper, but not further than ``most`` seconds."""
-        end = self.now + most
-        while self._sleepers and self._sleepers[0][2].done():
-            heapq.heappop(self._sleepers)
-        if not self._sleepers or self._sleepers[0][0] > end:
-            self.now = end
-            return
-        self.now = max(self.now, self._sleepers[0][0])
-        while self._sleepers and self._sleepers[0][0] <= self.now:
-            future = heapq.heappop(self._sleepers)[2]
-            if not future.done():
-                future.set_result(None)
+#: Time that moves when `World.until` says so.
+SimClock = VirtualClock
 
 
 class ChaosQueue(MemoryJobQueue):
