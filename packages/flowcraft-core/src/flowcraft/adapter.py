@@ -4,25 +4,26 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Final, Protocol, Self
 
 from flowcraft.blueprint import Blueprint, Node
 from flowcraft.children import Children
 from flowcraft.client import Client
 from flowcraft.committer import Committer
 from flowcraft.deadletters import DeadLetters, retry_failed
+from flowcraft.endpoints import Endpoints
 from flowcraft.engine.draft import Times
 from flowcraft.errors import InvalidRequest
+from flowcraft.facade import Facade
 from flowcraft.firing import Firing
 from flowcraft.folding import Rules
 from flowcraft.leases import StoreLeases
-from flowcraft.limit import Limit
 from flowcraft.limits import Limits
 from flowcraft.migration import Migration
 from flowcraft.model import Page, RunStatus, RunSummary
+from flowcraft.options import AdapterOptions
 from flowcraft.ports import CoordinationStore, EventBus, JobQueue, RunStore
 from flowcraft.reconciler import Reconciler
 from flowcraft.registry import Definition
@@ -35,43 +36,14 @@ from flowcraft.worker import Worker, WorkerOptions
 
 __all__ = ["Adapter", "AdapterOptions"]
 
-
-@dataclass(frozen=True, slots=True)
-class AdapterOptions:
-    """How the parts work together. Durations are seconds.
-
-    ``queue_name``: the queue of nodes that name none · ``retention``: how long a run is kept after its end, None for
-    ever · ``lease_ttl``: how long the visits of a dead worker are left alone · ``stalled_threshold_seconds``: without a
-    commit for so long, a run may be stalled for the reconciler · ``drain_grace``: how long a cancelled visit may go
-    without a sign of life before it counts as over · ``resend_after``: until the message of a visit that nobody works
-    on is sent again, doubled each time · ``tick``: the mean time from one look at due runs to the next ·
-    ``queue_limits``: a `Limit` for every visit that comes from a queue, by the queue's name; the same in all processes.
-    """
-
-    queue_name: str = "flowcraft-queue"
-    retention: float | None = None
-    lease_ttl: float = 30.0
-    stalled_threshold_seconds: float = 300.0
-    drain_grace: float = 30.0
-    resend_after: float = 30.0
-    tick: float = 1.0
-    queue_limits: Mapping[str, Limit] = field(default_factory=dict[str, Limit])
-
-    def __post_init__(self) -> None:
-        if min(self.lease_ttl, self.tick, self.drain_grace, self.resend_after) <= 0:
-            raise InvalidRequest("lease_ttl, drain_grace, resend_after and tick must be positive")
-        if self.retention is not None and self.retention < 0:
-            raise InvalidRequest("retention must not be negative")
-        for queue, limit in self.queue_limits.items():
-            if not isinstance(limit, Limit):
-                raise InvalidRequest(f"the limit of queue {queue!r} must be a Limit, not {type(limit).__name__}")
+_CLOSED: Final = "the adapter is not open: use `async with adapter:`"
 
 
 class _Closable(Protocol):
     async def aclose(self) -> None: ...
 
 
-class Adapter:
+class Adapter(Facade):
     """A runtime, distributed: ``async with Adapter(runtime, queue=…, store=…) as adapter``.
 
     Opens nothing before the block and leaves nothing behind it. Any number of adapters in any number of processes may
@@ -113,6 +85,7 @@ class Adapter:
         self._committer: Committer | None = None
         self._client: Client | None = None
         self._children: Children | None = None
+        self._endpoints: Endpoints | None = None
 
     # ---- the block
 
@@ -145,7 +118,7 @@ class Adapter:
         """Stop what was started, finish commits that are under way, close owned ports. May be repeated."""
         await self.stop()
         stack, self._open = self._open, None
-        self._committer = self._client = self._children = None
+        self._committer = self._client = self._children = self._endpoints = None
         if stack is not None:
             await stack.aclose()
 
@@ -170,9 +143,13 @@ class Adapter:
             ),
             events=self.events,
         )
-        access = RunAccess(committer, self.store, self.events, runtime.codec, runtime.clock, graphs, runtime.names_of)
+        access = RunAccess(committer, self.store, self.events, runtime.codec, runtime.clock, graphs, runtime.names_of,
+                           runtime.payload_of)  # fmt: skip
         self._client = Client(runtime, access, store=self.store, queue=self.queue, events=self.events)
-        self._children = Children(self._client, committer)
+        self._children = children = Children(self._client, committer)
+        self._endpoints = Endpoints(
+            self._client, committer, self.store, runtime.codec, base_url=options.webhook_base_url, others=children
+        )
         return committer
 
     # ---- workers
@@ -210,7 +187,7 @@ class Adapter:
                 options, committer, executor,
                 store=self.store, queue=self.queue, coordination=self.coordination, codec=self.runtime.codec,
                 clock=self.runtime.clock, events=self.events, limits=self._limits, side_tasks=side,
-                children=self._children,
+                children=self._endpoints,
             )  # fmt: skip
             clockwork.serve(made)
             async with made as running:
@@ -276,6 +253,13 @@ class Adapter:
         committer, client = self._ready()
         return Schedules(self.runtime, client, self.store, committer.time)
 
+    @property
+    def endpoints(self) -> Endpoints:
+        """The webhooks of this adapter; see `flowcraft.endpoints.Endpoints`."""
+        if self._endpoints is None:
+            raise InvalidRequest(_CLOSED)
+        return self._endpoints
+
     def run(self, run_id: str) -> RunHandle:
         """The handle of a run, whoever started it; nothing is asked."""
         return self._ready()[1].handle(run_id)
@@ -329,7 +313,7 @@ class Adapter:
 
     def _ready(self) -> tuple[Committer, Client]:
         if self._committer is None or self._client is None:
-            raise InvalidRequest("the adapter is not open: use `async with adapter:`")
+            raise InvalidRequest(_CLOSED)
         return self._committer, self._client
 
 

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mappin
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
-from flowcraft.constructs import GATHER, SCATTER
+from flowcraft.constructs import GATHER, SCATTER, WEBHOOK
 from flowcraft.engine.draft import Cell
 from flowcraft.engine.slots import CHUNK, MAX_ITEMS
-from flowcraft.errors import NodeFailed, NodeNotRegistered
+from flowcraft.errors import FatalError, NodeFailed, NodeNotRegistered
 from flowcraft.model import ErrorInfo
 from flowcraft.nodes import NodeContext, VisitRequest
 from flowcraft.registry import NodeFunction
@@ -52,6 +52,8 @@ def built_in(uses: str, find: Find) -> NodeFunction | None:
     """The function of a built-in node that workers execute like any other."""
     if uses == SCATTER:
         return NodeFunction(uses, _scatter(find))
+    if uses == WEBHOOK:
+        return NodeFunction(uses, _no_webhook)
     return NodeFunction(uses, _gather) if uses == GATHER else None
 
 
@@ -68,6 +70,10 @@ def _scatter(find: Find) -> Callable[[NodeContext[Any, Any]], Awaitable[Any]]:
         return await collect(values, f"batch {ctx.node_id!r}")
 
     return scatter
+
+
+async def _no_webhook(ctx: NodeContext[Any, Any]) -> Any:
+    raise FatalError(f"webhook {ctx.node_id!r} needs an adapter; in process, register a function for {WEBHOOK!r}")
 
 
 async def _gather(ctx: NodeContext[Any, Any]) -> Any:

@@ -16,7 +16,7 @@ from flowcraft.engine.events import Cancel, ChildEnded, ChildStarted, EngineEven
 from flowcraft.engine.head import DRAINING, Head
 from flowcraft.engine.slots import item_of, node_of
 from flowcraft.errors import AdapterError, FlowcraftError, RunConflict
-from flowcraft.folding import Applied, definition_of
+from flowcraft.folding import Applied, Gone, definition_of, visit_of
 from flowcraft.graph import Graph
 from flowcraft.model import ErrorInfo
 from flowcraft.results import RunResult
@@ -28,6 +28,8 @@ __all__ = ["Children"]
 
 _LOG = logging.getLogger("flowcraft.children")
 _CAUSE: Final = "its parent needs it no more"
+#: A parent that was seen so few seconds ago need not be looked at again.
+_RECENT: Final = 1.0
 
 
 class Children:
@@ -69,7 +71,16 @@ class Children:
             pass  # an earlier execution of this attempt has made it, with what it read then
         except FlowcraftError as error:
             return Failed(work.visit, ErrorInfo(type(error).__name__, str(error)), retryable=False)
+        await self._check_parent(work, name)
         return ChildStarted(work.visit, name)
+
+    async def _check_parent(self, work: Work, child: str) -> None:
+        """Cancel the child that was made if its parent has gone on meanwhile: nobody would ever hear of it."""
+        run_id = work.job.run_id
+        state = self._committer.peek(run_id, _RECENT) or await self._committer.load(run_id)
+        activation = None if state is None else state.committed().active.get(work.node)
+        if activation is None or (activation.reason != child and visit_of(work.node, activation) != work.visit):
+            await self._committer.submit(child, Cancel(_CAUSE))
 
     async def look_after(self, state: RunState, slots: Collection[int]) -> None:
         """Find out what became of the children that these slots wait for."""
@@ -78,9 +89,8 @@ class Children:
         for slot, standing, child in asked:
             found = await self._committer.load(child)
             if found is None:
-                error = ErrorInfo("SubflowLost", f"run {child!r} of a subflow is not there any more")
                 at = (state.graph.ids[node_of(slot)], item_of(slot))
-                await self._tell(state.run_id, child, _Ended(at, error))
+                await self._tell(state.run_id, child, _Ended(at, _lost(child)))
             elif found.committed().terminal:
                 await self._report(child)
             elif standing == DRAINING:
@@ -89,8 +99,8 @@ class Children:
     def _child_ended(self, run_id: str) -> None:
         self._spawn(self._report(run_id))
 
-    def _unneeded(self, children: Sequence[str]) -> None:
-        self._spawn(self._cancel(children))
+    def _unneeded(self, parent: str, children: Sequence[str]) -> None:
+        self._spawn(self._cancel(parent, children))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(self._quietly(work), name="flowcraft subflows")
@@ -104,10 +114,12 @@ class Children:
             told = error if isinstance(error, AdapterError) else type(error).__name__  # others may tell of values
             _LOG.warning("a subflow is left to the ticker: %s", told)
 
-    async def _cancel(self, children: Sequence[str]) -> None:
+    async def _cancel(self, parent: str, children: Sequence[str]) -> None:
         for child in children:
             result = await self._committer.submit(child, Cancel(_CAUSE))
-            if not isinstance(result, Applied):  # it has ended, or is ending
+            if isinstance(result, Gone):  # it was never made
+                await self._tell(parent, child, _Ended(None, _lost(child)))
+            elif not isinstance(result, Applied):  # it has ended, or is ending
                 await self._report(child)
 
     async def _report(self, child: str) -> None:
@@ -127,22 +139,29 @@ class Children:
         await self._committer.submit(parent, events)
 
 
-class _Ended:
-    """What became of a child, in the words of its parent."""
+def _lost(child: str) -> ErrorInfo:
+    return ErrorInfo("SubflowLost", f"run {child!r} of a subflow is not there")
 
-    def __init__(self, at: tuple[str, int], error: ErrorInfo | None, result: RunResult | None = None) -> None:
+
+class _Ended:
+    """What became of a child, in the words of its parent. ``at`` None: wherever it is waited for."""
+
+    def __init__(self, at: tuple[str, int] | None, error: ErrorInfo | None, result: RunResult | None = None) -> None:
         self._at = at
         self._error = error
         self._result = result
 
     def events(self, client: Client, graph: Graph, head: Head, child: str) -> Sequence[EngineEvent]:
         """The event for a parent that waits for it, or nothing."""
-        slot = slot_of(graph, *self._at)
+        if self._at is not None:
+            slot = slot_of(graph, *self._at)
+        else:
+            slot = next((slot for slot, found in head.active.items() if found.reason == child), -1)
         activation = head.active.get(slot)
         if activation is None or activation.reason != child:
             return []
         if self._result is None:
-            return [ChildEnded(slot, child, error=self._error)]
+            return [ChildEnded(slot, child, error=self._error, retryable=head.state(slot) != DRAINING)]
         found = result_of_child(definition_of(graph, slot, activation), self._result)
         encode = client.encode
         writes = {key: encode(value) for key, value in (found.writes or {}).items()}

@@ -83,9 +83,9 @@ class Committer:
         self._tasks: set[asyncio.Task[None]] = set()
         #: Called with the lease keys of visits that a commit of this process wants ended.
         self.on_revoked: list[Callable[[Sequence[str]], None]] = []
-        #: Called when a run that is a subflow has ended, and with runs of subflows that nobody waits for any more.
+        #: Called when a run that is a subflow has ended; and with a run and the runs of subflows it needs no more.
         self.on_ended: Callable[[str], None] | None = None
-        self.on_unneeded: Callable[[Sequence[str]], None] | None = None
+        self.on_unneeded: Callable[[str, Sequence[str]], None] | None = None
 
     @property
     def time(self) -> StoreTime:
@@ -326,7 +326,7 @@ class Committer:
         answer_all(planned, state, aftermath, acked=acked, on_revoked=self.on_revoked)
         box.committed()
         if planned.effects.children and self.on_unneeded is not None:
-            self.on_unneeded(planned.effects.children)
+            self.on_unneeded(box.run_id, planned.effects.children)
         if planned.effects.terminal:
             if self.on_ended is not None and state.committed().parent is not None:
                 self.on_ended(box.run_id)

@@ -14,7 +14,8 @@ from flowcraft.scopes import LOOP_CONTROLLER
 
 __all__ = [
     "BUILT_IN", "GATHER", "ITEMS", "LOOP", "ORDINARY", "SCATTER", "SLEEP", "SLEEP_USES", "SUBFLOW",
-    "TIMEOUT", "WAIT", "WAIT_USES", "WEBHOOK", "WINDOW", "BatchPlan", "duration", "expand", "items_id", "kind_of",
+    "TIMEOUT", "WAIT", "WAIT_USES", "WEBHOOK", "WEBHOOK_EVENT", "WINDOW", "BatchPlan", "duration", "expand", "items_id",
+    "kind_of",
     "mapping_of",
     "timer_of",
 ]  # fmt: skip
@@ -22,6 +23,8 @@ __all__ = [
 SLEEP_USES: Final = "sleep"
 WAIT_USES: Final = "wait"
 WEBHOOK: Final = "webhook"
+#: The events of webhooks begin like this.
+WEBHOOK_EVENT: Final = "webhook:"
 SUBFLOW: Final = "subflow"
 SCATTER: Final = "batch-scatter"
 GATHER: Final = "batch-gather"

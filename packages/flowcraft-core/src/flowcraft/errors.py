@@ -15,7 +15,13 @@
     │   ├── ScheduleConflict       the id is taken by a schedule that says something else
     │   ├── DeadLetterNotFound
     │   ├── NotReplayable          a dead letter that would only die again
+    │   ├── NotWaiting             a signal for a node that is no wait
+    │   ├── SignalConflict         another signal was accepted, or kept, for this visit
+    │   ├── TooLate                a signal for a visit that is over, or a run that has ended
+    │   ├── MailboxFull            too many signals are kept for waits that have not begun
+    │   ├── CommandRefused         what was commanded cannot be done to this run now
     │   └── InvalidRequest         a value of the request is refused: id, limit, option
+    │       └── InvalidPayload     a signal's payload is not what its wait declares
     ├── NodeError                  what went wrong in one visit of a node
     │   ├── NodeFailed             user code raised
     │   ├── NodeTimedOut           user code ran longer than ``timeout``
@@ -39,6 +45,7 @@ from __future__ import annotations
 
 __all__ = [
     "AdapterError",
+    "CommandRefused",
     "ConditionError",
     "CronError",
     "DeadLetterNotFound",
@@ -47,9 +54,11 @@ __all__ = [
     "ExpressionError",
     "FatalError",
     "FlowcraftError",
+    "InvalidPayload",
     "InvalidRequest",
     "KeyMissing",
     "LeaseLost",
+    "MailboxFull",
     "MigrationRefused",
     "Misconfigured",
     "NodeError",
@@ -57,6 +66,7 @@ __all__ = [
     "NodeNotRegistered",
     "NodeTimedOut",
     "NotReplayable",
+    "NotWaiting",
     "PayloadTooLarge",
     "Poisoned",
     "RunConflict",
@@ -66,7 +76,9 @@ __all__ = [
     "ScheduleConflict",
     "ScheduleNotFound",
     "SerializationError",
+    "SignalConflict",
     "Tampered",
+    "TooLate",
     "Unavailable",
     "UnknownOutcome",
     "VisitLimitReached",
@@ -138,6 +150,30 @@ class ScheduleConflict(RunError):
     """The id is taken by a schedule of another flow, time or input; delete that one first."""
 
 
+class NotWaiting(RunError):
+    """A signal for a node that waits for none: it is no wait, or the run has no such node."""
+
+
+class SignalConflict(RunError):
+    """Another signal was accepted for this visit, or is kept for it: there is exactly one."""
+
+
+class TooLate(RunError):
+    """A signal for a visit that is over, or for a run that has ended."""
+
+
+class MailboxFull(RunError):
+    """Too many signals are kept for waits of this run that have not begun: send it again when some have."""
+
+
+class CommandRefused(RunError):
+    """What was commanded cannot be done to this run now; ``reason`` says why."""
+
+    def __init__(self, message: str, *, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class InvalidRequest(RunError):
     """A value of the request is refused (an id, a limit, an option); the message says which and why."""
 
@@ -148,6 +184,14 @@ class DeadLetterNotFound(RunError):
 
 class NotReplayable(RunError):
     """The dead letter cannot be replayed, and stays; the message says why."""
+
+
+class InvalidPayload(InvalidRequest):
+    """A signal's payload is not of the type that its wait declares; ``field`` says where in it (``$.amount``)."""
+
+    def __init__(self, message: str, *, field: str = "$") -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class NodeError(FlowcraftError):

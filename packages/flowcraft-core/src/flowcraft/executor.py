@@ -153,6 +153,10 @@ class Executor:
         source = node.params.get("sourceUsesKey") if node.uses == SCATTER else None
         return self._find(node.uses) is not None and (source is None or self._find(str(source)) is not None)
 
+    def replaces(self, uses: str) -> bool:
+        """Whether a function of the registry takes the place of what is built in."""
+        return self._registry.find(uses) is not None
+
     def _find(self, uses: str) -> NodeFunction | None:
         return self._registry.find(uses) or built_in(uses, self._registry.find)
 

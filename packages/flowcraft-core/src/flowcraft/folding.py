@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, cast
 
@@ -28,8 +28,9 @@ __all__ = [
     "change_size", "definition_of", "fold", "fold_events", "head_index", "job_of", "visit_of",
 ]  # fmt: skip
 
-#: Decides what to do when it sees the head that is really committed on; asked again after a conflict.
-EventSource = Callable[[Graph, Head, float], Sequence[EngineEvent]]
+#: Decides what to do when it sees the head that is really committed on; asked again after a conflict. What it returns
+#: is applied one by one, so a generator sees what its events have done so far.
+EventSource = Callable[[Graph, Head, float], Iterable[EngineEvent]]
 
 
 class Keeper(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from flowcraft.claims import Claims
 from flowcraft.committer import Committer
@@ -133,7 +133,10 @@ class Intake:
             graph = state.graph
             self._occupy(delivery, lambda slot, runner: runner.drop(slot, graph))
         else:
-            self._claims.forget([job.claim_key])
+            if standing == _PAUSED:  # it is sent again when the run goes on, which may be now, and to anyone
+                await self._claims.release([job.claim_key])
+            else:
+                self._claims.forget([job.claim_key])
             await self._ack(delivery)
 
     def _execute(self, delivery: Delivery, state: RunState) -> None:
@@ -198,10 +201,12 @@ class Intake:
 
 
 _Loaded = RunState | BaseException | None
+#: In place of READY in a paused run.
+_PAUSED: Final = -1
 
 
 def _standing(job: Job, state: RunState) -> int | None:
-    """The state of the node if the job's activation is its current one, or None."""
+    """The state of the node, or _PAUSED, if the job's activation is its current one, or None."""
     head = state.committed()
     node = slot_of(state.graph, job.node, job.item)
     activation = head.active.get(node)
@@ -212,4 +217,4 @@ def _standing(job: Job, state: RunState) -> int | None:
     ):
         return None
     standing = head.state(node)
-    return None if head.paused and standing == READY else standing  # it is sent again when the run goes on
+    return _PAUSED if head.paused and standing == READY else standing

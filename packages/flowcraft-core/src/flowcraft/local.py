@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flowcraft.blueprint import Node
@@ -32,7 +32,7 @@ from flowcraft.engine.view import run_view
 from flowcraft.executor import ExecutionOutcome, Executor, VisitRequest
 from flowcraft.folding import definition_of
 from flowcraft.graph import Graph
-from flowcraft.localchildren import LocalChildren
+from flowcraft.localchildren import LocalChild, LocalChildren
 from flowcraft.locallanes import Lanes
 from flowcraft.localtasks import Tasks, Timers
 from flowcraft.model import Event, ValueKey
@@ -92,17 +92,31 @@ class LocalRun:
         start(self.draft, run_input, context)
         await self.go_on()
 
-    async def go_on(self) -> None:
-        """Execute on, from where the run waits."""
+    async def go_on(self, event: EngineEvent | None = None) -> None:
+        """Execute on, from where the run waits: after ``event``, or what a child was woken with."""
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._deadline = None
         self._lanes.open()
         try:
+            if event is not None:
+                self.draft.now = self._clock.time()
+                apply(self.draft, event)
+            self._children.go_on()
             self.look()
             await self._done
         finally:
             self._lanes.close()
             await self._tasks.close()
+
+    def child_at(self, slot: int) -> LocalChild | None:
+        """The run of the subflow at ``slot``, if that waits for it."""
+        activation = self.draft.head.active.get(slot)
+        return None if activation is None else self._children.find(activation.reason)
+
+    def reopen(self, executor: Executor) -> None:
+        """Execute with these functions and dependencies from now on, in subflows too."""
+        self.around = replace(self.around, executor=executor)
+        self._children.reopen(executor)
 
     def result(self) -> RunResult:
         """What the run came to so far."""

@@ -10,6 +10,7 @@ from flowcraft.engine.draft import Cell, Draft
 from flowcraft.engine.events import ChildEnded, ChildStarted, EngineEvent, Failed, Visit
 from flowcraft.engine.head import Activation
 from flowcraft.engine.slots import item_of, node_of
+from flowcraft.executor import Executor
 from flowcraft.folding import definition_of
 from flowcraft.localtasks import Tasks
 from flowcraft.results import RunResult
@@ -27,8 +28,12 @@ class ChildRun(Protocol):
         """Execute until it has ended, or waits for signals."""
         ...
 
-    async def go_on(self) -> None:
+    async def go_on(self, event: EngineEvent | None = None) -> None:
         """The same, after a signal."""
+        ...
+
+    def reopen(self, executor: Executor) -> None:
+        """Execute with other functions and dependencies from now on."""
         ...
 
     def cancel(self, reason: str = "") -> None:
@@ -56,6 +61,9 @@ class LocalChild:
     def __init__(self, run: ChildRun, node: Node, slot: int, told: Callable[[ChildEnded | None], None]) -> None:
         self.run = run
         self.suspended = False
+        #: Whether it is to go on when its parent does.
+        self.woken = False
+        self._event: EngineEvent | None = None
         self._node = node
         self._slot = slot
         self._told = told
@@ -64,8 +72,12 @@ class LocalChild:
         """Run the child on its input until it has ended or waits."""
         await self._until_quiet(given=given)
 
+    def wake(self, event: EngineEvent | None) -> None:
+        """Let it go on together with its parent, after ``event``."""
+        self.suspended, self.woken, self._event = False, True, event
+
     async def go_on(self) -> None:
-        """Run it on after a signal."""
+        """Run it on after it was woken."""
         await self._until_quiet()
 
     async def _until_quiet(self, **start: Cell) -> None:
@@ -73,7 +85,8 @@ class LocalChild:
         if start:
             await self.run.run(start["given"], child_context(self._node, start["given"]))
         else:
-            await self.run.go_on()
+            self.woken, event, self._event = False, self._event, None
+            await self.run.go_on(event)
         self.suspended = not self.run.ended
         self._told(None if self.suspended else self.ended())
 
@@ -137,6 +150,21 @@ class LocalChildren:
                 child.run.cancel("its parent needs it no more")
                 if child.suspended:  # nobody runs it
                     self._told(child.ended())
+
+    def find(self, name: str) -> LocalChild | None:
+        """The child with this run id, if it has not ended."""
+        return self._children.get(name)
+
+    def reopen(self, executor: Executor) -> None:
+        """Execute with other functions and dependencies from now on."""
+        for child in self._children.values():
+            child.run.reopen(executor)
+
+    def go_on(self) -> None:
+        """The parent goes on: those that were woken do, too."""
+        for child in self._children.values():
+            if child.woken:
+                _ = self._tasks.spawn(child.go_on(), f"flowcraft subflow of {self._parent.run_id}")
 
     def suspended(self, name: str) -> bool:
         """Whether this one waits for signals, so that nothing will happen in it by itself."""

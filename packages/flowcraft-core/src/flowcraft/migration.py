@@ -145,7 +145,7 @@ class Migration:
         """Ring the doorbells; whatever is lost here, the ticker makes up for."""
         change, rules, committer = plan.change, self._committer.rules, self._committer
         if plan.made.effects.children and committer.on_unneeded is not None:
-            committer.on_unneeded(plan.made.effects.children)
+            committer.on_unneeded(change.run_id, plan.made.effects.children)
         if plan.made.effects.terminal and plan.made.head.parent is not None and committer.on_ended is not None:
             committer.on_ended(change.run_id)
         aftermath = Aftermath(self._queue, self._coordination, self._events)

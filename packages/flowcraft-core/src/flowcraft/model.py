@@ -47,9 +47,9 @@ NodeState = Literal[
 
 #: ``context``: the user's keys (visit 0) · ``output``: by node and visit · ``input``: what an edge's transform made, by
 #: edge and visit of its source · ``error``: why a visit failed · ``item``, ``result``: what a batch works on, and what
-#: came of it · ``signal``: what came for a wait that has not begun · ``log``: what nodes said while they ran, numbered
-#: through the run (no name).
-Space = Literal["context", "output", "input", "error", "item", "result", "signal", "log"]
+#: came of it · ``signal``: what came for a wait that has not begun · ``webhook``: the endpoints of webhooks · ``log``:
+#: what nodes said while they ran, numbered through the run (no name).
+Space = Literal["context", "output", "input", "error", "item", "result", "signal", "webhook", "log"]
 
 
 class ValueKey(NamedTuple):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ForwardRef, Protocol, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, ForwardRef, Protocol, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from flowcraft.blueprint import Blueprint, check_id
 from flowcraft.errors import DefinitionError
 from flowcraft.nodes import ClassNode, NodeContext
 
-__all__ = ["Definition", "Implementation", "NodeFunction", "Registry", "node_function"]
+__all__ = ["Definition", "Implementation", "NodeFunction", "Registry", "node_function", "payloads_of"]
 
 #: What may stand behind ``uses``: an ``async def`` or plain function of one context, or a `ClassNode`.
 Implementation = Callable[[Any], Any] | type[ClassNode[Any, Any, Any]]
@@ -35,7 +35,10 @@ class NodeFunction:
 
 
 class Definition(Protocol):
-    """What a runtime accepts as a flow: its blueprint and the functions of its nodes."""
+    """What a runtime accepts as a flow: its blueprint and the functions of its nodes.
+
+    It may have ``payloads``, too: a mapping from the ids of its waits to the types of their payloads.
+    """
 
     @property
     def blueprint(self) -> Blueprint:
@@ -46,6 +49,11 @@ class Definition(Protocol):
     def functions(self) -> Mapping[str, NodeFunction]:
         """The node functions by ``uses``."""
         ...
+
+
+def payloads_of(flow: Definition) -> Mapping[str, Any]:
+    """The types that a flow declares for the payloads of its waits, by node id."""
+    return cast("Mapping[str, Any]", getattr(flow, "payloads", None) or {})
 
 
 class Registry:

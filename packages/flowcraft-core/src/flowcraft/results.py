@@ -36,7 +36,9 @@ class NodeFailure:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """A run that has ended. ``nodes`` has the state of every node, ``outputs`` the output of each that has one.
+    """A run that has ended, or in process one that waits for signals (status ``awaiting``).
+
+    ``nodes`` has the state of every node, ``outputs`` the output of each that has one.
 
     ``logs``: what nodes told ``ctx.log``, in order of time; ``progress``: the last ``ctx.progress`` of each node.
     """
@@ -52,6 +54,8 @@ class RunResult:
     logs: tuple[LogRecord, ...] = ()
     progress: Mapping[str, Progress] = field(default_factory=dict[str, Progress])
     _names: Callable[[object], str] | None = None
+    #: What `FlowRuntime.resume` goes on with, in process.
+    _suspended: object = field(default=None, repr=False, compare=False)
 
     @overload
     def output(self) -> Any: ...

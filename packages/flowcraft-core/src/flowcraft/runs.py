@@ -1,4 +1,4 @@
-"""The handle of a run: wait for its result, look at it, cancel it, watch it."""
+"""The handle of a run: wait for its result, look at it, steer it, cancel it, watch it."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from flowcraft.ports import Clock, EventBus, RunStore
 from flowcraft.results import RunResult, build_result, result_keys
 from flowcraft.runstate import Graphs
 from flowcraft.sealing import open_event, open_text
+from flowcraft.steering import Steering
 
 __all__ = ["LOOK_SECONDS", "RunAccess", "RunHandle"]
 
@@ -31,6 +32,8 @@ _LOG = logging.getLogger("flowcraft.client")
 #: Without an event a waiting reader looks at the store so often.
 LOOK_SECONDS: Final = 5.0
 _ENDS: Final = frozenset(f"run:{status}" for status in TERMINAL)
+#: A run that had ended goes on.
+_REOPENS: Final = frozenset({"run:restarted", "run:undoing"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +47,14 @@ class RunAccess:
     clock: Clock
     graphs: Graphs
     names_of: Callable[[Graph], Callable[[object], str] | None]
+    payload_of: Callable[[Graph, str], Any]
 
 
-class RunHandle:
+class RunHandle(Steering):
     """One run, whoever started it. Holds nothing open."""
 
     def __init__(self, run_id: str, access: RunAccess) -> None:
-        self.run_id = run_id
+        super().__init__(run_id, access)
         self._access = access
 
     def __repr__(self) -> str:
@@ -182,7 +186,7 @@ class RunHandle:
                 for event in await self.history(after):
                     after = event.seq
                     yield event
-                    ended = ended or event.type in _ENDS
+                    ended = event.type in _ENDS or (ended and event.type not in _REOPENS)
                 if ended:
                     return
                 async with aclosing(live.until(LOOK_SECONDS)) as heard:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from flowcraft.blueprint import Blueprint
 from flowcraft.codec import Codec
@@ -56,6 +56,10 @@ class RuntimeParts(Protocol):
 
     def names_of(self, graph: Graph, /) -> Callable[[object], str] | None:
         """How node functions become node ids, if that is known."""
+        ...
+
+    def payload_of(self, graph: Graph, node_id: str, /) -> Any:
+        """The type of a wait's payload, if its flow declares one."""
         ...
 
     def open_executor(self) -> AbstractAsyncContextManager[Executor]:

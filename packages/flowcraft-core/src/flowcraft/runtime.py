@@ -8,7 +8,7 @@ import secrets
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from flowcraft.blueprint import Blueprint, Node
 from flowcraft.checks import requested_id, told
@@ -25,8 +25,10 @@ from flowcraft.local import Listener, LocalRun, Surroundings
 from flowcraft.middleware import Middleware
 from flowcraft.notes import log_level
 from flowcraft.ports import Clock
-from flowcraft.registry import Definition, Implementation, NodeFunction, Registry
+from flowcraft.registry import Definition, Implementation, NodeFunction, Registry, payloads_of
 from flowcraft.results import RunResult
+from flowcraft.resuming import result_of, resume_run
+from flowcraft.signals import SignalRequest
 
 __all__ = ["FlowRuntime"]
 
@@ -92,6 +94,7 @@ class FlowRuntime:
         graph = self.register(flow.blueprint)
         self._name(graph)
         self._definitions[graph.blueprint.id] = flow
+        self._register_payloads(flow)
         self._add_subflows(flow)
 
     def _add_subflows(self, flow: Definition) -> None:
@@ -106,7 +109,13 @@ class FlowRuntime:
             raise DefinitionError(f"two blueprints have the id {graph.blueprint.id!r}", subject=graph.blueprint.id)
 
     def _register_types(self, function: NodeFunction) -> None:
-        for annotation in (function.input_type, function.output_type):
+        self._register_classes(function.input_type, function.output_type)
+
+    def _register_payloads(self, flow: Definition) -> None:
+        self._register_classes(*payloads_of(flow).values())
+
+    def _register_classes(self, *annotations: object) -> None:
+        for annotation in annotations:
             for found in _classes(annotation):
                 if dataclasses.is_dataclass(found) or issubclass(found, enum.Enum) or hasattr(found, "model_validate"):
                     self.codec.register(found)
@@ -154,6 +163,7 @@ class FlowRuntime:
             self._add_subflows(flow)
             for function in flow.functions.values():
                 self._register_types(function)
+            self._register_payloads(flow)
             graph = self._ids[flow.blueprint.id]
         return graph
 
@@ -161,6 +171,11 @@ class FlowRuntime:
         """How functions of a flow are turned into node ids, if the graph came from a flow."""
         flow = self._definitions.get(graph.blueprint.id)
         return getattr(flow, "id_of", None)
+
+    def payload_of(self, graph: Graph, node_id: str) -> Any:
+        """The type that a flow declares for the payload of a wait, or None."""
+        flow = self._definitions.get(graph.blueprint.id)
+        return None if flow is None else payloads_of(flow).get(node_id)
 
     @asynccontextmanager
     async def open_executor(
@@ -196,7 +211,7 @@ class FlowRuntime:
         run_id: str | None = None,
         concurrency: int | None = None,
     ) -> RunResult:
-        """Run in this process, from the start to the end; nothing is stored.
+        """Run in this process, from the start to the end, or until only signals can move it; nothing is stored.
 
         Args:
             flow: a flow, a blueprint, or the id of one of this runtime.
@@ -206,7 +221,8 @@ class FlowRuntime:
             concurrency: for this run, instead of the runtime's.
 
         Returns:
-            The result of any terminal status: a failed run is a result, not an exception.
+            The result of any terminal status: a failed run is a result, not an exception. Or, if only waits without a
+            timeout are left, a result with status ``awaiting``, to be passed to `resume`.
 
         Raises:
             DefinitionError: an unknown or unworkable blueprint, or a node without a function. InvalidRequest: a run id,
@@ -226,7 +242,36 @@ class FlowRuntime:
             )
             run = LocalRun(graph, chosen, around)
             await run.run(start_input, keys)
-        return run.result()
+        return result_of(run)
+
+    async def resume(
+        self,
+        result: RunResult,
+        node: object,
+        payload: object = None,
+        *,
+        action: str | None = None,
+        signal_id: str | None = None,
+        visit: int | None = None,
+    ) -> RunResult:
+        """Give a wait of an ``awaiting`` run what it waits for, and run on, with dependencies opened afresh.
+
+        Args:
+            result: the latest result of the run, or an earlier one: they stand for the same run.
+            node: the wait, by id, function or class; a wait in a subflow is ``"subflow-node/wait-node"``.
+            payload, action, signal_id, visit: see `flowcraft.runs.RunHandle.signal`. A signal for a wait that has not
+                begun is kept.
+
+        Returns:
+            As `run`.
+
+        Raises:
+            NotWaiting, SignalConflict, TooLate, MailboxFull, InvalidPayload, InvalidRequest, SerializationError: as
+            `flowcraft.runs.RunHandle.signal`. TooLate also if the run has ended. CommandRefused: it is being resumed,
+            or was interrupted. InvalidRequest also if it is a run of an adapter.
+        """
+        chosen = secrets.token_hex(8) if signal_id is None else signal_id
+        return await resume_run(self, result, node, SignalRequest(payload, action, chosen, visit))
 
     def _has(self, node: Node) -> bool:
         if kind_of(node) != ORDINARY or self.registry.find(node.uses) is not None:
@@ -260,7 +305,7 @@ def _check_concurrency(limit: int) -> int:
 def _classes(annotation: object) -> Iterator[type]:
     """All classes in an annotation such as ``list[Order] | None``."""
     found = get_origin(annotation) or annotation
-    if isinstance(found, type) and found.__module__ not in ("builtins", "types", "typing"):
+    if isinstance(found, type):
         yield found
     for part in get_args(annotation):
         yield from _classes(part)

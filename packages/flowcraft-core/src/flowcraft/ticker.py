@@ -16,10 +16,11 @@ from typing import Final
 
 from flowcraft.blueprint import Node
 from flowcraft.committer import Committer
+from flowcraft.dropping import drop_event
 from flowcraft.engine.head import PARKED, Activation, Head
-from flowcraft.engine.transition import ChildAsked, Dropped, EngineEvent, Resent, Tick, due_work, limited
+from flowcraft.engine.transition import ChildAsked, EngineEvent, Resent, Tick, due_work, limited
 from flowcraft.errors import AdapterError
-from flowcraft.folding import Applied, definition_of, job_of, visit_of
+from flowcraft.folding import Applied, definition_of, job_of
 from flowcraft.graph import Graph
 from flowcraft.hosting import ForHost, Host
 from flowcraft.model import TERMINAL, RunSummary
@@ -232,7 +233,7 @@ class Ticker:
         due.woken, due.resent, due.dropped = int(timers), len(resend), len(drop)
         due.children = list(work.children)
         events: list[EngineEvent] = [ChildAsked(due.children)] if due.children else []
-        events += [Dropped(visit_of(node, head.active[node])) for node in drop]
+        events += [drop_event(graph, run_id, head, node) for node in drop]
         if timers:
             events.insert(0, Tick(lambda node: self._can(graph.nodes[node])))
         if resend:

@@ -7,23 +7,24 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
+from flowcraft.blueprint import Node
 from flowcraft.claims import Claims
 from flowcraft.codec import Codec
 from flowcraft.committer import Committer
-from flowcraft.constructs import SUBFLOW
+from flowcraft.constructs import SUBFLOW, WEBHOOK
 from flowcraft.deadletters import record_poisoned
+from flowcraft.dropping import drop_source
 from flowcraft.engine.draft import MISSING
-from flowcraft.engine.transition import Dropped, EngineEvent, Failed, Parked, Visit
+from flowcraft.engine.transition import EngineEvent, Failed, Parked
 from flowcraft.errors import AdapterError, ConditionError, Misconfigured, SerializationError
 from flowcraft.executor import Executor, VisitRequest
-from flowcraft.folding import Applied, Keeper, Kept, Result
+from flowcraft.folding import Applied, EventSource, Keeper, Kept, Result
 from flowcraft.graph import Graph
 from flowcraft.limits import Permit
 from flowcraft.model import ErrorInfo, Event, Job, ValueKey
 from flowcraft.nodes import ReadContext
 from flowcraft.outcome import outcome_event, storable_text
 from flowcraft.ports import Clock, Delivery, JobQueue, RunStore
-from flowcraft.runstate import slot_of
 from flowcraft.sealing import seal_data, traceback_of
 from flowcraft.turns import Pause, Turns
 from flowcraft.work import Cause, Slot, Work, end_delivery
@@ -37,10 +38,10 @@ _LOG = logging.getLogger("flowcraft.worker")
 
 
 class Starter(Protocol):
-    """Makes the runs of subflows."""
+    """Makes the runs of subflows, and the urls of webhooks."""
 
     async def start(self, work: Work, given: object) -> EngineEvent:
-        """See `flowcraft.children.Children.start`."""
+        """See `flowcraft.children.Children.start` and `flowcraft.endpoints.Endpoints.start`."""
         ...
 
 
@@ -87,8 +88,7 @@ class VisitRunner:
     async def drop(self, slot: Slot, graph: Graph) -> None:
         """A delivery of a draining visit: nobody works on it, so it is over."""
         job = slot.job
-        visit = Visit(slot_of(graph, job.node, job.item), job.nonce, job.visit, job.attempt)
-        await self._commit(slot, job, Dropped(visit), graph, slot.delivery)
+        await self._commit(slot, job, drop_source(job), graph, slot.delivery)
 
     async def _step(self, slot: Slot, work: Work) -> Work | None:
         try:
@@ -171,7 +171,7 @@ class VisitRunner:
                 slot.permit = turn
             if again and (death := await self._poison(slot, work)) is not None:
                 return death
-            if definition.uses == SUBFLOW and self._children is not None:
+            if self._children is not None and self._is_started(definition):
                 return await self._children.start(work, given)
             request = VisitRequest(
                 job.run_id, definition, job.visit, job.attempt, given, self._reader(job.run_id),
@@ -187,6 +187,11 @@ class VisitRunner:
         finally:
             slot.running = False
         return outcome_event(work.visit, outcome)
+
+    def _is_started(self, definition: Node) -> bool:
+        """Whether it is no function that is executed, but something that the adapter makes."""
+        uses = definition.uses
+        return uses == SUBFLOW or (uses == WEBHOOK and not self._executor.replaces(uses))
 
     async def _input(self, work: Work) -> object:
         values = dict(work.values)
@@ -218,7 +223,7 @@ class VisitRunner:
         return hint
 
     async def _commit(
-        self, slot: Slot, job: Job, event: EngineEvent, graph: Graph, delivery: Delivery | None,
+        self, slot: Slot, job: Job, event: EngineEvent | EventSource, graph: Graph, delivery: Delivery | None,
         keeper: Keeper | None = None,
     ) -> Result | None:  # fmt: skip
         """Submit an outcome; what cannot be committed is handed back (None)."""
@@ -246,7 +251,7 @@ class VisitRunner:
             if slot.delivery is not None:  # the visit is its new owner's, whose safety is the ticker
                 await end_delivery(slot.delivery.ack())
         else:
-            await self._commit(slot, work.job, Dropped(work.visit), work.graph, slot.delivery)
+            await self._commit(slot, work.job, drop_source(work.job), work.graph, slot.delivery)
 
     async def hand_back(self, slot: Slot, job: Job, *, delay: float, forgive: bool = True) -> None:
         """Let another worker have a visit. The lease goes first: whoever gets the message must be able to take it."""

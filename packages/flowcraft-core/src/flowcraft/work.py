@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from flowcraft.blueprint import Node
+from flowcraft.constructs import WEBHOOK
 from flowcraft.engine.head import Head, group_size
 from flowcraft.engine.inputs import InputPlan, input_plan
 from flowcraft.engine.slots import node_of
@@ -65,6 +66,11 @@ class Work:
     def visit(self) -> Visit:
         """The fence."""
         return Visit(self.node, self.job.nonce, self.job.visit, self.job.attempt)
+
+    @property
+    def is_webhook(self) -> bool:
+        """Whether it is a webhook, not a subflow, of the nodes that have no function."""
+        return self.definition.uses == WEBHOOK
 
     @property
     def extra(self) -> dict[str, object]:

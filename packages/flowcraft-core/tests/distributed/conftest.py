@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from .leaping import Stand, stand_on
 from .places import Place
 from .world import World
 
@@ -34,3 +35,10 @@ async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     """A backend with processes on it."""
     async with Place(request.param, tmp_path).opened() as opened:
         yield opened
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def stand(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stand]:
+    """A store with a clock that can leap."""
+    async with stand_on(request.param, tmp_path) as made:
+        yield made

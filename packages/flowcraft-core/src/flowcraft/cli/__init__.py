@@ -27,6 +27,7 @@ from flowcraft.cli.parser import build_parser
 from flowcraft.cli.running import run_command, start_command
 from flowcraft.cli.scheduling import schedule_command
 from flowcraft.cli.serving import worker_command
+from flowcraft.cli.steering import STEERING
 
 __all__ = ["main"]
 
@@ -45,6 +46,7 @@ _COMMANDS: Mapping[str, Command] = {
     "lint": lint_command,
     "diagram": diagram_command,
     "schedule": schedule_command,
+    **STEERING,
 }
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn, TypeAlias
 
 from flowcraft.cli.failures import CommandError
+from flowcraft.cli.steeroptions import add_steering
 
 __all__ = ["EPILOG", "Parser", "build_parser"]
 
@@ -40,7 +41,7 @@ def build_parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"flowcraft-core {version}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", parser_class=Parser)
     looking = (_status, _list, _inspect, _lint, _diagram)
-    for add in (_run, _worker, _start, _cancel, _migrate_run, _reconcile, _deadletters, _schedule, *looking):
+    for add in (_run, _worker, _start, _cancel, _steering, _migrate_run, _reconcile, _deadletters, _schedule, *looking):
         add(commands)
     return parser
 
@@ -202,6 +203,10 @@ def _list(commands: _Commands) -> None:
 def _cancel(commands: _Commands) -> None:
     parser = _add(commands, "cancel", "cancel a run", _run_id, _app, _json)
     parser.add_argument("--reason", metavar="TEXT", default="", help="kept with the run")
+
+
+def _steering(commands: _Commands) -> None:
+    add_steering(lambda name, told, *options: _add(commands, name, told, *options), _run_id, (_app, _json))
 
 
 def _reconcile(commands: _Commands) -> None:

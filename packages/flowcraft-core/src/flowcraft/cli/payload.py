@@ -33,7 +33,7 @@ def read_input(argument: str | None, option: str = "--input") -> object:
         return cast("object", json.loads(text, parse_constant=_refuse))
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
-        hint = "" if origin != option else "; text needs quotes: --input '\"text\"'"
+        hint = "" if origin != option else f"; text needs quotes: {option} '\"text\"'"
         raise CommandError(f"{origin}: malformed JSON at {where}: {error.msg}{hint}") from error
     except _NotJson as error:
         raise CommandError(f"{origin}: {error} is not JSON") from error

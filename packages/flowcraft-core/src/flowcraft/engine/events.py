@@ -10,7 +10,7 @@ from flowcraft.engine.notes import Notes
 from flowcraft.model import ErrorInfo
 
 __all__ = [
-    "Cancel", "ChildAsked", "ChildEnded", "ChildStarted", "Completed", "Dropped", "EngineEvent", "Failed",
+    "Cancel", "ChildAsked", "ChildEnded", "ChildStarted", "Completed", "Dropped", "Endpoint", "EngineEvent", "Failed",
     "MarkCompleted", "Parked", "Patch", "Pause", "Resent", "Retry", "Rollback", "Signal", "Tick", "Unparked", "Unpause",
     "Visit",
 ]  # fmt: skip
@@ -111,6 +111,15 @@ class Signal:
 
 
 @dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A url was made for a webhook ``node``: ``record`` is kept with the run, as the value ``webhook`` / ``name``."""
+
+    node: int
+    name: str
+    record: Cell
+
+
+@dataclass(frozen=True, slots=True)
 class ChildStarted:
     """A subflow's visit has made its run, and waits for it."""
 
@@ -194,7 +203,6 @@ class Tick:
 
 Command = Pause | Unpause | Patch | MarkCompleted | Retry | Rollback
 EngineEvent = (
-    Completed | Failed | Dropped | Parked | Unparked | Cancel | Resent | Tick | Signal
-    | ChildStarted | ChildEnded | ChildAsked
-    | Command
+    Completed | Failed | Dropped | Parked | Unparked | Cancel | Resent | Tick | Signal | Endpoint
+    | ChildStarted | ChildEnded | ChildAsked | Command
 )  # fmt: skip

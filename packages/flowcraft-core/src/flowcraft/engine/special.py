@@ -17,7 +17,7 @@ from flowcraft.expressions import Reference, truthy
 from flowcraft.graph import Graph
 from flowcraft.model import ErrorInfo, ValueKey
 
-__all__ = ["MAILBOX", "Answer", "begin", "judge", "take_signal", "time_is_over"]
+__all__ = ["MAILBOX", "Answer", "begin", "judge", "take_signal", "time_is_over", "visits_begun"]
 
 #: So many signals that came early are kept for a run.
 MAILBOX: Final = 100
@@ -120,7 +120,7 @@ def _mailbox_key(graph: Graph, node: int, visit: int) -> ValueKey:
 def judge(graph: Graph, head: Head, signal: Signal) -> Answer:
     """What becomes of a signal for the wait ``signal.node``, by the head alone."""
     node = signal.node
-    begun = _begun(graph, head, node)
+    begun = visits_begun(graph, head, node)
     visit = max(begun, 1) if signal.visit is None else signal.visit
     answered = head.answered.get(node, ())
     if any(name == signal.id and signal.visit in (None, ended) for ended, name in answered):
@@ -139,7 +139,7 @@ def judge(graph: Graph, head: Head, signal: Signal) -> Answer:
     return "early" if len(head.mailbox) < MAILBOX else "full"
 
 
-def _begun(graph: Graph, head: Head, node: int) -> int:
+def visits_begun(graph: Graph, head: Head, node: int) -> int:
     """How many visits of the wait have begun."""
     if graph.repeats[node]:
         return head.visits.get(node, 0)

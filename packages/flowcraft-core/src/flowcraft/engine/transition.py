@@ -24,6 +24,7 @@ from flowcraft.engine.events import (
     ChildStarted,
     Completed,
     Dropped,
+    Endpoint,
     EngineEvent,
     Failed,
     MarkCompleted,
@@ -119,8 +120,14 @@ def apply(draft: Draft, event: EngineEvent) -> bool:
     return applied
 
 
-def _apply_other(draft: Draft, event: Cancel | Tick | Signal | Resent | Unparked | ChildEnded | ChildAsked) -> bool:
+def _apply_other(
+    draft: Draft, event: Cancel | Tick | Signal | Endpoint | Resent | Unparked | ChildEnded | ChildAsked
+) -> bool:
     """What is not about one activation."""
+    if isinstance(event, Endpoint):
+        draft.write(ValueKey("webhook", event.name), event.record)
+        draft.note("webhook:registered", event.node)
+        return True
     if isinstance(event, Resent):
         resend(draft, event.nodes)
         return True

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from flowcraft.blueprint import Node
 from flowcraft.checks import told
-from flowcraft.constructs import SLEEP, TIMEOUT, WAIT, WEBHOOK, kind_of
+from flowcraft.constructs import SLEEP, TIMEOUT, WAIT, WEBHOOK, WEBHOOK_EVENT, kind_of
 from flowcraft.lint.issues import LintIssue
 from flowcraft.lint.subject import Subject
 from flowcraft.shapes import seconds_of, text_of
@@ -63,7 +63,7 @@ def _wait(subject: Subject, node: Node) -> Iterator[LintIssue]:
 
 
 def _webhook(subject: Subject, node: Node) -> Iterator[LintIssue]:
-    """A call to a webhook ends the wait that it names, else the only one that follows it."""
+    """A call to a webhook ends the wait that it names, or that names it, else the only one that follows it."""
     named = node.params.get("waitNodeId")
     if named is not None:
         wait = subject.nodes.get(named) if isinstance(named, str) else None
@@ -72,6 +72,9 @@ def _webhook(subject: Subject, node: Node) -> Iterator[LintIssue]:
                 "INVALID_WEBHOOK_WAIT", node.id, f"webhook {node.id!r} is to end {told(named)}, which is no wait",
                 "name a node that uses 'wait' in params.waitNodeId",
             )  # fmt: skip
+        return
+    event = WEBHOOK_EVENT + node.id
+    if any(kind_of(other) == WAIT and other.params.get("eventName") == event for other in subject.blueprint.nodes):
         return
     reached = subject.reached_from(node.id)
     waits = [other.id for other in subject.blueprint.nodes if kind_of(other) == WAIT and other.id in reached]
