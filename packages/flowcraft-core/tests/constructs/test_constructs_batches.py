@@ -171,7 +171,7 @@ async def test_each_item_has_its_own_retries(place: Place, delay: float) -> None
     result = await place.run(a_batch(flaky, retries=retry, concurrency=2), list(range(9)))
     assert result.output("sink") == list(range(9))
     assert calls == {i: 3 if i % 3 == 0 else 1 for i in range(9)}
-    if delay > 60:
+    if delay > 60 and place.kind != "sqlite":  # there time goes by while the disk writes
         assert order.index((8, 1)) < order.index((0, 2)), "the others go on meanwhile"
 
 

@@ -158,7 +158,7 @@ async def test_subflows_in_a_loop_and_beside_each_other(place: Place) -> None:
 
 async def test_a_child_that_sleeps_holds_no_worker(stored: StoredPlace) -> None:
     child, other = Flow[Any]("child"), Flow[Any]("other")
-    child.sleep("nap", 30)
+    child.sleep("nap", "1d")
 
     @other.node
     async def quick(ctx: Ctx) -> str:
@@ -170,6 +170,7 @@ async def test_a_child_that_sleeps_holds_no_worker(stored: StoredPlace) -> None:
     await stored.happened("node:waiting", "nap")
     assert (await stored.run(other)).output() == "quick"
     assert await run.status() == "running", "a run that waits for a subflow only is running"
+    stored.clock.now += 86400.0
     assert (await stored.result(run)).output("end") == 1
 
 
