@@ -60,14 +60,14 @@ async def test_ten_thousand_sleeping_runs_hold_no_worker_and_wake_on_time() -> N
 
 async def test_what_fell_due_while_all_workers_were_down_fires_once_each(stored: StoredPlace) -> None:
     woken = Counter[str]()
-    flow = a_sleeper(woken, "10m")
+    flow = a_sleeper(woken, "3d")
     first = await stored.process([flow], worker=False)
     async with first.worker(grace=0.0):
         for number in range(100):
             await stored.start(flow, number, run_id=f"run-{number}")
         await stored.happened("node:waiting", "nap", 100)
     assert not woken
-    stored.clock.now += 3600.0  # everybody is away for an hour
+    stored.clock.now += 4 * 86400.0  # everybody is away
     for _ in range(3):
         await stored.process([flow])
     await stored.happened("run:completed", count=100)
