@@ -67,7 +67,7 @@ class Pair(OraclePlayer):
         run, oracle, head = self.run, self.oracle, self.run.head
         assert sorted(run.ready()) == sorted(oracle.ready()), f"ready {sorted(run.ready())} {sorted(oracle.ready())}"
         assert sorted(run.resting()) == sorted(oracle.resting), "put aside"
-        assert self._waiting(head) == sorted(oracle.waiting), "waiting"
+        assert self._waiting(head) == sorted(oracle.waiting), f"waiting {self._waiting(head)} {sorted(oracle.waiting)}"
         assert self._with_child(head) == sorted(oracle.children), "with a child"
         held = {n: batch.states.count(HELD) for n, batch in head.batches.items() if not batch.ending}
         of_engine = {run.graph.ids[n]: count for n, count in held.items() if count}
