@@ -10,12 +10,9 @@ from typing import Any
 
 from flowcraft import Flow, FlowRuntime
 from flowcraft.adapter import Adapter
-from flowcraft.constructs import WAIT
-from flowcraft.engine.events import Command, EngineEvent, Signal
-from flowcraft.engine.head import Head
-from flowcraft.engine.special import judge
+from flowcraft.engine.events import Command, EngineEvent
+from flowcraft.errors import SignalConflict, TooLate
 from flowcraft.folding import Applied
-from flowcraft.graph import Graph
 from flowcraft.memory import MemoryBackend
 from flowcraft.results import RunResult
 from flowcraft.runs import RunHandle
@@ -165,15 +162,10 @@ async def signal(
     id: str = "s",
     visit: int | None = None,
 ) -> str:
-    """Send a signal; what became of it."""
-    cell = run._access.codec.encode(payload)
-    answers: list[str] = []
-
-    def decide(graph: Graph, head: Head, now: float) -> Sequence[EngineEvent]:
-        event = Signal(graph.index[node], cell, action, id, visit)
-        assert graph.kind[event.node] == WAIT
-        answers.append(judge(graph, head, event))
-        return [event]
-
-    await run._access.committer.submit(run.run_id, decide)
-    return answers[-1]
+    """Send a signal; what became of it, a refusal as a word."""
+    try:
+        return await run.signal(node, payload, action=action, signal_id=id, visit=visit)
+    except TooLate:
+        return "late"
+    except SignalConflict:
+        return "conflict"

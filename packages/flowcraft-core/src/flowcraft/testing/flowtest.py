@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
@@ -10,11 +9,6 @@ from typing import Any, Self
 
 from flowcraft.adapter import Adapter
 from flowcraft.blueprint import Blueprint
-from flowcraft.constructs import WAIT
-from flowcraft.engine.events import EngineEvent, Signal
-from flowcraft.engine.head import Head
-from flowcraft.engine.special import judge
-from flowcraft.graph import Graph
 from flowcraft.memory import MemoryBackend
 from flowcraft.middleware import Middleware
 from flowcraft.model import TERMINAL, Event
@@ -22,6 +16,7 @@ from flowcraft.registry import Definition
 from flowcraft.results import RunResult
 from flowcraft.runs import RunHandle
 from flowcraft.runtime import FlowRuntime
+from flowcraft.signals import Answered
 from flowcraft.testing.activity import Activity
 from flowcraft.testing.clock import HouseClock, VirtualClock
 from flowcraft.testing.recorder import Recorder, RecordingBus
@@ -77,7 +72,6 @@ class FlowTest:
         self._wanted = workers
         self._workers: list[tuple[Worker, AsyncExitStack]] = []
         self._ticker: Ticker | None = None
-        self._signals = itertools.count(1)
 
     async def __aenter__(self) -> Self:
         await self.adapter.open()
@@ -156,16 +150,17 @@ class FlowTest:
         return await handle.result()
 
     async def signal(
-        self, run: RunHandle | str, node: str, payload: object = None, *, action: str | None = None
-    ) -> None:
+        self, run: RunHandle | str, node: object, payload: object = None, *, action: str | None = None
+    ) -> Answered:
         """Send a signal to a wait, as somebody outside would, and let everything that follows settle.
 
         Raises:
-            AssertionError: nobody waits for it, and nobody will.
+            As `RunHandle.signal`: TooLate, SignalConflict, NotWaiting, InvalidPayload …
         """
         await self.settle()
-        await _send(self._handle(run), node, payload, action, f"signal-{next(self._signals)}")
+        answer = await self._handle(run).signal(node, payload, action=action)
         await self.settle()
+        return answer
 
     def _handle(self, run: RunHandle | str) -> RunHandle:
         return self.adapter.run(run) if isinstance(run, str) else run
@@ -214,18 +209,3 @@ class FlowTest:
 #: The kinds of documents that a ticker does something about in time.
 _TIMED = ("run", "schedule")
 _UNDER_WAY = frozenset({"ready", "held", "parked", "waiting", "retrying", "draining"})
-
-
-async def _send(run: RunHandle, node: str, payload: object, action: str | None, signal_id: str) -> None:
-    access = run._access  # noqa: SLF001 - the handle has no method for it yet
-    cell = access.codec.encode(payload)
-
-    def decide(graph: Graph, head: Head, now: float) -> Sequence[EngineEvent]:  # noqa: ARG001 - what is asked for
-        signal = Signal(graph.index.get(node, -1), cell, action, signal_id)
-        known = signal.node >= 0 and graph.kind[signal.node] == WAIT
-        answer = judge(graph, head, signal) if known else "no wait"
-        if answer not in ("accepted", "early"):
-            raise AssertionError(f"run {run.run_id!r} takes no signal for {node!r}: {answer}")
-        return [signal]
-
-    await access.committer.submit(run.run_id, decide)
