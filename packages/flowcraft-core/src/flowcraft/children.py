@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from flowcraft.client import Client
 from flowcraft.committer import Committer
-from flowcraft.engine.events import Cancel, ChildEnded, ChildStarted, EngineEvent, Failed
+from flowcraft.engine.events import Cancel, ChildEnded, ChildStarted, EngineEvent, Failed, Visit
 from flowcraft.engine.head import DRAINING, Head
 from flowcraft.engine.slots import item_of, node_of
 from flowcraft.errors import AdapterError, FlowcraftError, RunConflict
@@ -78,8 +78,10 @@ class Children:
         """Cancel the child that was made if its parent has gone on meanwhile: nobody would ever hear of it."""
         run_id = work.job.run_id
         state = self._committer.peek(run_id, _RECENT) or await self._committer.load(run_id)
-        activation = None if state is None else state.committed().active.get(work.node)
-        if activation is None or (activation.reason != child and visit_of(work.node, activation) != work.visit):
+        slot = -1 if state is None else slot_of(state.graph, work.job.node, work.job.item)  # it may have been moved
+        activation = None if state is None else state.committed().active.get(slot)
+        fence = Visit(slot, work.job.nonce, work.job.visit, work.job.attempt)
+        if activation is None or (activation.reason != child and visit_of(slot, activation) != fence):
             await self._committer.submit(child, Cancel(_CAUSE))
 
     async def look_after(self, state: RunState, slots: Collection[int]) -> None:
