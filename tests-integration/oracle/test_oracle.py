@@ -129,6 +129,7 @@ def test_cancelled_runs_end() -> None:
         assert not running or oracle.status() in ("cancelled", "failed")
 
 
+@pytest.mark.timeout(600)
 def test_permitted_results_hold_every_random_one() -> None:
     checked = several = 0
     for seed in range(200):
