@@ -250,14 +250,10 @@ def _too_large(limit: int) -> _Answer:
 
 def _parsed(body: bytes) -> object:
     try:
-        return cast("object", json.loads(body.decode("utf-8-sig"), parse_constant=_refuse))
+        return cast("object", json.loads(body.decode("utf-8-sig")))
     except (ValueError, RecursionError) as error:
         where = f" at position {error.pos}" if isinstance(error, json.JSONDecodeError) else ""
         raise _Refused(_Answer(400, "malformed", f"the body is not JSON{where}")) from error
-
-
-def _refuse(name: str) -> float:
-    raise ValueError(name)
 
 
 async def _reply(answer: _Answer, send: _Send) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import logging
 import re
@@ -14,6 +15,7 @@ import pytest
 
 from flowcraft.adapter import Adapter
 from flowcraft.blueprint import Blueprint, Edge, Node
+from flowcraft.engine.events import Endpoint
 from flowcraft.engine.view import RunView
 from flowcraft.errors import (
     CommandRefused,
@@ -486,6 +488,33 @@ async def test_the_event_of_a_webhook(stand: Stand) -> None:
             await adapter.publish_event("webhook:plain:tell")
         with pytest.raises(InvalidRequest):
             await adapter.publish_event("webhook:")
+
+
+async def test_an_event_that_can_mean_two_runs_is_refused(stand: Stand) -> None:
+    flows = [blueprint(f"of {node}", {node: Node(node, "wait")}, []) for node in ("c", "b:c")]
+    adapter = adapter_of(stand, *flows)
+    async with adapter, adapter.worker():
+        for name, run_id in (("of c", "a:b"), ("of b:c", "a")):
+            await reaches(await adapter.start_run(name, run_id=run_id), awaiting)
+        with pytest.raises(InvalidRequest, match="several runs"):
+            await adapter.publish_event("webhook:a:b:c")
+        assert await adapter.publish_event("webhook:a:b:c", run_id="a") == {"b:c": "accepted"}
+        assert await adapter.publish_event("webhook:a:b:c", run_id="a:b") == {"c": "accepted"}
+
+
+async def test_the_whole_digest_of_a_secret_counts(stand: Stand) -> None:
+    """Not only the part of it by which the record is found."""
+    adapter = adapter_of(stand, hooked())
+    async with adapter, adapter.worker():
+        run = await adapter.start_run("hooked", run_id="r")
+        await reaches(run, awaiting)
+        guess = hashlib.sha256(b"guess").hexdigest()
+        for end in ("0" * 32, guess[32:]):
+            record = {"node": "hook", "wait": "approval", "visit": 1, "digest": guess[:32] + end}
+            planted = Endpoint(0, guess[:32], adapter.runtime.codec.encode(record))
+            await run._access.committer.submit("r", planted)
+            wanted = 200 if end == guess[32:] else 404
+            assert await Caller(adapter).status("/webhooks/r/hook?token=guess", 1) == wanted
 
 
 async def test_the_application_by_itself(stand: Stand) -> None:
