@@ -27,6 +27,7 @@ from flowcraft.options import AdapterOptions
 from flowcraft.ports import CoordinationStore, EventBus, JobQueue, RunStore
 from flowcraft.reconciler import Reconciler
 from flowcraft.registry import Definition
+from flowcraft.rerunning import Reruns
 from flowcraft.results import RunResult
 from flowcraft.runs import RunAccess, RunHandle
 from flowcraft.runstate import Graphs, RuntimeParts, StoreTime
@@ -72,10 +73,11 @@ class Adapter(Facade):
         if options is not None and named:
             raise InvalidRequest("give options, or its fields by name, not both")
         self.runtime = runtime
+        self._mint: Callable[[], str] = partial(runtime.token_hex, 8)
         self.options = options or AdapterOptions(**named)
         self.queue = queue
         self.store = store
-        self.coordination: CoordinationStore = coordination or StoreLeases(store, runtime.clock)
+        self.coordination: CoordinationStore = coordination or StoreLeases(store, runtime.clock, mint=self._mint)
         self.events = events
         self._owned = tuple(owned)
         self._limits = Limits(self.options.queue_limits)
@@ -86,6 +88,7 @@ class Adapter(Facade):
         self._client: Client | None = None
         self._children: Children | None = None
         self._endpoints: Endpoints | None = None
+        self._reruns: Reruns | None = None
 
     # ---- the block
 
@@ -118,7 +121,7 @@ class Adapter(Facade):
         """Stop what was started, finish commits that are under way, close owned ports. May be repeated."""
         await self.stop()
         stack, self._open = self._open, None
-        self._committer = self._client = self._children = self._endpoints = None
+        self._committer = self._client = self._children = self._endpoints = self._reruns = None
         if stack is not None:
             await stack.aclose()
 
@@ -142,11 +145,13 @@ class Adapter(Facade):
                 runtime.codec,
             ),
             events=self.events,
+            mint=self._mint,
         )
         access = RunAccess(committer, self.store, self.events, runtime.codec, runtime.clock, graphs, runtime.names_of,
                            runtime.payload_of)  # fmt: skip
-        self._client = Client(runtime, access, store=self.store, queue=self.queue, events=self.events)
-        self._children = children = Children(self._client, committer)
+        self._client = Client(runtime, access, store=self.store, queue=self.queue, events=self.events, mint=self._mint)
+        self._reruns = Reruns(self._client, access, self.store)
+        self._children = children = Children(self._client, committer, runtime.clock)
         self._endpoints = Endpoints(
             self._client, committer, self.store, runtime.codec, base_url=options.webhook_base_url, others=children
         )
@@ -187,7 +192,7 @@ class Adapter(Facade):
                 options, committer, executor,
                 store=self.store, queue=self.queue, coordination=self.coordination, codec=self.runtime.codec,
                 clock=self.runtime.clock, events=self.events, limits=self._limits, side_tasks=side,
-                children=self._endpoints,
+                owner=self._mint(), children=self._endpoints,
             )  # fmt: skip
             clockwork.serve(made)
             async with made as running:
@@ -213,12 +218,15 @@ class Adapter(Facade):
         """A ticker of its own, for a process without a worker; ``can`` tells which parked nodes it may wake."""
         committer, client = self._ready()
         clock, interval = self.runtime.clock, self.options.tick
-        firing = Firing(self.schedules, client, self.store, clock, codec=self.runtime.codec, interval=interval)
+        firing = Firing(
+            self.schedules, client, self.store, clock, codec=self.runtime.codec, interval=interval, mint=self._mint
+        )
         return Ticker(
             committer, store=self.store, queue=self.queue, coordination=self.coordination,
             clock=clock, lease_ttl=self.options.lease_ttl, interval=interval, can=can or _nothing,
             chores=(firing.fire, client.keys.tidy),
             look_after=None if self._children is None else self._children.look_after,
+            look_up=None if self._children is None else self._children.look_up,
         )  # fmt: skip
 
     def reconciler(self, *, stalled_threshold_seconds: float | None = None) -> Reconciler:
@@ -251,7 +259,7 @@ class Adapter(Facade):
     def schedules(self) -> Schedules:
         """Flows that are started by themselves, at times; see `flowcraft.schedules.Schedules`."""
         committer, client = self._ready()
-        return Schedules(self.runtime, client, self.store, committer.time)
+        return Schedules(self.runtime, client, self.store, committer.time, mint=self._mint)
 
     @property
     def endpoints(self) -> Endpoints:
@@ -259,6 +267,13 @@ class Adapter(Facade):
         if self._endpoints is None:
             raise InvalidRequest(_CLOSED)
         return self._endpoints
+
+    @property
+    def reruns(self) -> Reruns:
+        """What makes runs of runs; see `rerun`."""
+        if self._reruns is None:
+            raise InvalidRequest(_CLOSED)
+        return self._reruns
 
     def run(self, run_id: str) -> RunHandle:
         """The handle of a run, whoever started it; nothing is asked."""
@@ -291,7 +306,7 @@ class Adapter(Facade):
         committer = self._ready()[0]
         migration = Migration(
             self.runtime, committer, store=self.store, queue=self.queue, coordination=self.coordination,
-            events=self.events,
+            events=self.events, mint=self._mint,
         )  # fmt: skip
         return await migration.run(run_id, to)
 

@@ -11,7 +11,9 @@ from collections.abc import Collection, Coroutine, Sequence
 from typing import Any, Final
 
 from flowcraft.client import Client
+from flowcraft.clock import wait_until_empty
 from flowcraft.committer import Committer
+from flowcraft.dropping import coming_child
 from flowcraft.engine.events import Cancel, ChildEnded, ChildStarted, EngineEvent, Failed, Visit
 from flowcraft.engine.head import DRAINING, Head
 from flowcraft.engine.slots import item_of, node_of
@@ -19,6 +21,7 @@ from flowcraft.errors import AdapterError, FlowcraftError, RunConflict
 from flowcraft.folding import Applied, Gone, definition_of, visit_of
 from flowcraft.graph import Graph
 from flowcraft.model import ErrorInfo
+from flowcraft.ports import Clock
 from flowcraft.results import RunResult
 from flowcraft.runstate import RunState, slot_of
 from flowcraft.subflows import MAX_DEPTH, blueprint_of, child_context, child_id, result_of_child, too_deep
@@ -35,7 +38,8 @@ _RECENT: Final = 1.0
 class Children:
     """The subflows of a process. Create it where the ports are; `aclose` waits for what is under way."""
 
-    def __init__(self, client: Client, committer: Committer) -> None:
+    def __init__(self, client: Client, committer: Committer, clock: Clock) -> None:
+        self._clock = clock
         self._client = client
         self._committer = committer
         self._tasks: set[asyncio.Task[None]] = set()
@@ -44,8 +48,7 @@ class Children:
 
     async def aclose(self) -> None:
         """Let what is under way finish, if it does so soon."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=5.0)
+        await wait_until_empty(self._tasks, self._clock, 5.0)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -59,7 +62,8 @@ class Children:
         job, node = work.job, work.definition
         if work.depth >= MAX_DEPTH:
             return Failed(work.visit, too_deep(node), retryable=False)
-        name = child_id(job.run_id, job.node, job.item, job.visit, job.attempt)
+        fallback = "" if work.runs == node_of(work.node) else node.id
+        name = child_id(job.run_id, job.node, job.item, job.visit, job.attempt, fallback=fallback)
         try:
             await self._client.start_child(
                 blueprint_of(node), given, run_id=name, context=child_context(node, given),
@@ -97,6 +101,26 @@ class Children:
                 await self._report(child)
             elif standing == DRAINING:
                 await self._committer.submit(child, Cancel(_CAUSE))
+
+    async def look_up(self, state: RunState) -> None:
+        """Cancel the run of a subflow that nobody waits for, or will.
+
+        Whoever executed the subflow may have stood still until its parent had given it up, have made this run then, and
+        have died before it could look.
+        """
+        head = state.committed()
+        if head.parent is None or head.phase != "running":
+            return
+        run_id, node, item = head.parent
+        above = await self._committer.load(run_id)
+        slot = -1 if above is None else slot_of(above.graph, node, item)
+        waits = None if above is None else above.committed().active.get(slot)
+        if (
+            above is None
+            or waits is None
+            or state.run_id not in (waits.reason, coming_child(above.graph, run_id, slot, waits))
+        ):
+            await self._committer.submit(state.run_id, Cancel(_CAUSE))
 
     def _child_ended(self, run_id: str) -> None:
         self._spawn(self._report(run_id))

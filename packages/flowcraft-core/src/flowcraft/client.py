@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import random
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final, cast
+from typing import Final, TypeVar, cast
 
 from flowcraft.blueprint import Blueprint, check_id
 from flowcraft.codec import Codec
@@ -23,19 +23,18 @@ from flowcraft.errors import (
     SerializationError,
     UnknownOutcome,
 )
-from flowcraft.folding import fold_events, head_index, job_of
 from flowcraft.graph import Graph
-from flowcraft.history import carrying
-from flowcraft.model import Created, NewRun, Page, RunStatus, RunSummary, ValueKey
+from flowcraft.model import Created, NewRun, Page, RunStatus, RunSummary
 from flowcraft.ports import EventBus, JobQueue, RunStore
 from flowcraft.registry import Definition
 from flowcraft.runs import RunAccess, RunHandle
-from flowcraft.runstate import Graphs, RuntimeParts, pack_head
-from flowcraft.starting import Start
+from flowcraft.runstate import Graphs, RuntimeParts
+from flowcraft.starting import Start, new_run
 from flowcraft.writing import backoff
 
 __all__ = ["Client"]
 
+T = TypeVar("T")
 _LOG = logging.getLogger("flowcraft.client")
 _CREATE_ATTEMPTS: Final = 8
 
@@ -60,7 +59,7 @@ class Client:
         self._events = events
         self._mint = mint
         self._saved: set[str] = set()
-        self.keys = Keys(store, access.clock, access.committer.time, Graphs(runtime, store))
+        self.keys = Keys(store, access.clock, access.committer.time, Graphs(runtime, store), mint=mint)
 
     async def start_run(
         self,
@@ -94,7 +93,7 @@ class Client:
             or window that cannot be.
         """
         check_dedup(dedup_key, dedup_window)
-        chosen = check_id(run_id, "run id") if run_id is not None else secrets.token_hex(16)
+        chosen = check_id(run_id, "run id") if run_id is not None else self._runtime.token_hex(16)
         start = self._checked(self._runtime.resolve(flow), input, chosen, context or {})
         if dedup_key is not None:
             return RunHandle(await self._start_once(start, dedup_key, dedup_window), self._access)
@@ -136,20 +135,27 @@ class Client:
 
     async def _make(self, start: Start) -> None:
         created = await self.begin(start)
-        if not created.made and not self._same(start, created.fingerprint):
+        if not created.made and not self.same(start.told, start.fingerprint, created.fingerprint):
             raise RunConflict(f"run {start.run_id!r} was started with another blueprint, input or context")
 
-    def _same(self, start: Start, stored: str) -> bool:
-        """Whether a run was made of the same; its fingerprint may have been made with a key of before a rotation."""
-        if stored == start.fingerprint:
+    def same(self, told: Sequence[object] | None, fingerprint: str, stored: str) -> bool:
+        """Whether a run was made of the same; its fingerprint may have been made with a key of before a rotation.
+
+        Raises:
+            KeyMissing: it was made with a key that is not here.
+        """
+        if stored == fingerprint:
             return True
-        return start.told is not None and stored == self._runtime.codec.fingerprint(*start.told, like=stored)
+        return told is not None and stored == self._runtime.codec.fingerprint(*told, like=stored)
 
     async def begin(self, start: Start) -> Created:
         """Make the run and ring its doorbells, unless its id is taken. Raises as `start_run`, but no RunConflict."""
         await self.keep(start.graph)
-        new = await self._plan(start)
-        created = await self._certainly(new)
+        return await self.create(await self._plan(start))
+
+    async def create(self, new: NewRun) -> Created:
+        """Make a planned run and ring its doorbells, unless its id is taken. Raises as `begin`."""
+        created = await self._certainly(lambda: self._store.create(new), new.run_id)
         if created.made or created.token == new.token:
             await self._after(new)
         return created  # if an earlier call made it, that one published its jobs; or its ticker will
@@ -157,11 +163,12 @@ class Client:
     async def keep(self, graph: Graph) -> None:
         """Store a blueprint, if this process has not done so."""
         if graph.content_hash not in self._saved:
-            await self._store.save_blueprint(graph.content_hash, graph.blueprint.to_json().encode())
+            text = graph.blueprint.to_json().encode()
+            await self._certainly(lambda: self._store.save_blueprint(graph.content_hash, text), graph.blueprint.id)
             self._saved.add(graph.content_hash)
 
     async def _plan(self, asked: Start) -> NewRun:
-        graph, run_id = asked.graph, asked.run_id
+        graph = asked.graph
         time, rules = self._access.committer.time, self._access.committer.rules
         if time.stale:
             await time.sync()
@@ -180,34 +187,21 @@ class Client:
         )
         draft.begin(token, now)
         start(draft, asked.input, asked.context)
-        effects = seal(draft)
-        packed = pack_head(graph.content_hash, head)
-        events = fold_events(graph, run_id, head, effects, now, self._runtime.codec)
-        values: dict[ValueKey, bytes] = {key: cell for key, cell in effects.values.items() if isinstance(cell, bytes)}
-        return NewRun(
-            run_id=run_id,
-            fingerprint=asked.fingerprint,
-            token=token,
-            head=packed,
-            index=head_index(head, now, rules.retention),
-            created_at=now,
-            blueprint_id=graph.blueprint.id,
-            blueprint_hash=graph.content_hash,
-            values=values,
-            jobs=[job_of(graph, run_id, node, activation, rules.queue_name) for node, activation in effects.ready],
-            events=carrying(events, b"", packed) if self._store.capabilities.history else events,
-        )
+        if asked.parent is not None:
+            draft.wake(now + rules.times.resend)  # to see whether its parent waits for it, even if it only waits itself
+        return new_run(draft, seal(draft), asked.run_id, asked.fingerprint, rules=rules)
 
-    async def _certainly(self, new: NewRun) -> Created:
+    async def _certainly(self, write: Callable[[], Awaitable[T]], what: str) -> T:
+        """The answer to a write that may be repeated: if it is lost, it is asked for again."""
         attempt = 0
         while True:
             try:
-                return await self._store.create(new)
+                return await write()
             except UnknownOutcome as error:
                 attempt += 1
                 if attempt == _CREATE_ATTEMPTS:
                     raise
-                _LOG.warning("asking again whether a run was made: %s", error, extra={"run_id": new.run_id})
+                _LOG.warning("asking again whether %r was stored: %s", what, error)
                 await self._access.clock.sleep(backoff(attempt, random.random()))  # noqa: S311 - it only spreads load
 
     async def _after(self, new: NewRun) -> None:

@@ -19,11 +19,12 @@ from functools import partial
 from itertools import islice
 from typing import Any, Final
 
+from flowcraft.clock import wait_until_empty
 from flowcraft.codec import Codec
 from flowcraft.engine.draft import MISSING
 from flowcraft.engine.transition import EngineEvent
 from flowcraft.errors import Unavailable
-from flowcraft.folding import EventSource, Fold, Keeper, Result, Rules, Stale, Submission, Unread
+from flowcraft.folding import EventSource, Fold, Keeper, Outdated, Result, Rules, Stale, Submission, Unread
 from flowcraft.graph import Graph
 from flowcraft.mailbox import Mailbox
 from flowcraft.model import StoredHead
@@ -70,16 +71,14 @@ class Committer:
         self._clock = clock
         self._time = time
         self._rules = rules
-        self._mint = mint
-        self._jitter = jitter
+        self._mint, self._jitter = mint, jitter
         self._writer = Writer(store, clock, jitter)
         self._aftermath: Callable[[], Aftermath] = partial(Aftermath, queue, coordination, events)
         self._boxes: OrderedDict[str, Mailbox] = OrderedDict()
         self._waiting: list[Mailbox] = []
         self._flushing = 0
         self._scheduled = False
-        self._closed = False
-        self._ended = False
+        self._closed = self._ended = False
         self._tasks: set[asyncio.Task[None]] = set()
         #: Called with the lease keys of visits that a commit of this process wants ended.
         self.on_revoked: list[Callable[[Sequence[str]], None]] = []
@@ -94,7 +93,7 @@ class Committer:
 
     @property
     def rules(self) -> Rules:
-        """What all commits of this process have in common."""
+        """What all commits have in common."""
         return self._rules
 
     async def submit(
@@ -151,15 +150,12 @@ class Committer:
     async def aclose(self, patience: float = 10.0) -> None:
         """Let commits that are under way finish for up to ``patience`` seconds; what cannot is `Unavailable`."""
         self._closed = True
+        await wait_until_empty(self._tasks, self._clock, patience)
         if self._tasks:
-            sleeper = asyncio.ensure_future(self._clock.sleep(patience))
-            while self._tasks and not sleeper.done():
-                await asyncio.wait({*self._tasks, sleeper}, return_when=asyncio.FIRST_COMPLETED)
-            sleeper.cancel()
             self._ended = True
             for task in self._tasks:
                 task.cancel()
-            await asyncio.gather(*self._tasks, sleeper, return_exceptions=True)
+            await asyncio.gather(*self._tasks, return_exceptions=True)
         for box in self._boxes.values():
             box.fail(Unavailable("this process was shut down before the commit"), everything=True)
 
@@ -253,8 +249,11 @@ class Committer:
         return planned
 
     def _refuse(self, box: Mailbox, error: Exception) -> None:
-        box.bisect(error, self._codec)
-        self._next(box)
+        if isinstance(error, Outdated) and box.forget():
+            self._spawn(self._again(box))
+        else:
+            box.bisect(error, self._codec)
+            self._next(box)
 
     async def _prepare(self, box: Mailbox) -> None:
         """Read what planning needs: the head if it is not at hand, and values of conditions and transforms."""

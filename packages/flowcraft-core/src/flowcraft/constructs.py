@@ -13,7 +13,7 @@ from flowcraft.errors import DefinitionError
 from flowcraft.scopes import LOOP_CONTROLLER
 
 __all__ = [
-    "BUILT_IN", "GATHER", "ITEMS", "LOOP", "ORDINARY", "SCATTER", "SLEEP", "SLEEP_USES", "SUBFLOW",
+    "BUILT_IN", "GATHER", "IRREPLACEABLE", "ITEMS", "LOOP", "ORDINARY", "SCATTER", "SLEEP", "SLEEP_USES", "SUBFLOW",
     "TIMEOUT", "WAIT", "WAIT_USES", "WEBHOOK", "WEBHOOK_EVENT", "WINDOW", "BatchPlan", "duration", "expand", "items_id",
     "kind_of",
     "mapping_of",
@@ -30,6 +30,8 @@ SCATTER: Final = "batch-scatter"
 GATHER: Final = "batch-gather"
 #: ``uses`` of all of them.
 BUILT_IN: Final = frozenset({SLEEP_USES, WAIT_USES, WEBHOOK, SUBFLOW, SCATTER, GATHER, LOOP_CONTROLLER})
+#: ``uses`` of those in whose place a function is never executed.
+IRREPLACEABLE: Final = frozenset({SLEEP_USES, WAIT_USES, SUBFLOW})
 
 #: What the engine does itself, in place of a function: decide a loop, sleep, wait for a signal, spread the items of a
 #: batch.

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import traceback
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
@@ -15,6 +15,7 @@ from flowcraft.batchruns import ItemsRun, built_in, frozen_items
 from flowcraft.blueprint import Node
 from flowcraft.calls import Hint, Prepared, from_thread, prepare
 from flowcraft.checks import check_id
+from flowcraft.clock import SystemClock
 from flowcraft.codec import Codec
 from flowcraft.constructs import SCATTER, SUBFLOW
 from flowcraft.engine.draft import MISSING, Cell
@@ -140,6 +141,7 @@ class Executor:
         self._middleware = tuple(middleware)
         self._codec = codec
         self._clock = clock
+        self._real_time = isinstance(clock, SystemClock)
         self._to_cell = to_cell or codec.encode
         self._stored = to_cell is None
         self._knows = knows
@@ -257,14 +259,31 @@ class Executor:
         return {key: value if value is MISSING else self._to_cell(value) for key, value in writes.items()}
 
     async def _within(self, timeout: float, node: Node, call: Call, ctx: NodeContext[Any, Any]) -> Any:
+        """The call's result; real seconds count, and those of the injected clock, whichever have passed first."""
         limit = asyncio.timeout(timeout)
         try:
             async with limit:
-                return await call(ctx)
+                if self._real_time:
+                    return await call(ctx)
+                return await self._watched(limit, timeout, call(ctx))
         except TimeoutError as error:
             if limit.expired():
                 raise NodeTimedOut(f"node {node.id!r} ran longer than its timeout of {timeout:g} s") from error
             raise
+
+    async def _watched(self, limit: asyncio.Timeout, timeout: float, call: Awaitable[Any]) -> Any:
+        """The call's result, while a task beside it lets the limit end by the clock."""
+
+        async def watch() -> None:
+            await self._clock.sleep(timeout)
+            limit.reschedule(asyncio.get_running_loop().time())
+
+        watching = asyncio.create_task(watch())
+        try:
+            return await call
+        finally:
+            watching.cancel()
+            await asyncio.wait({watching})
 
     def _prepare(self, uses: str) -> Prepared | None:
         function = self._find(uses)

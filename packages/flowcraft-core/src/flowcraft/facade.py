@@ -1,4 +1,4 @@
-"""What an adapter offers for one run by its id: the same as its `RunHandle`, and events."""
+"""What an adapter offers for one run by its id: the same as its `RunHandle`, another run of it, and events."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from flowcraft.endpoints import Endpoints, WebhookEndpoint
+from flowcraft.rerunning import UNCHANGED, Reruns
 from flowcraft.runs import RunHandle
 from flowcraft.signals import Answered
 
@@ -13,11 +14,16 @@ __all__ = ["Facade"]
 
 
 class Facade:
-    """The part of an `Adapter` that steers runs. Each method is that of `flowcraft.runs.RunHandle`."""
+    """The part of an `Adapter` that steers runs. Most methods are those of `flowcraft.runs.RunHandle`."""
 
     @property
     def endpoints(self) -> Endpoints:
         """Its webhooks."""
+        raise NotImplementedError
+
+    @property
+    def reruns(self) -> Reruns:
+        """What makes runs of runs."""
         raise NotImplementedError
 
     def run(self, run_id: str) -> RunHandle:
@@ -60,6 +66,34 @@ class Facade:
     async def rollback(self, run_id: str, to: object = None) -> bool:
         """Undo and start again, or end; see `RunHandle.rollback`."""
         return await self.run(run_id).rollback(to)
+
+    async def rerun(
+        self,
+        run_id: str,
+        from_node: object,
+        *,
+        input: object = UNCHANGED,
+        context: Mapping[str, object] | None = None,
+        new_run_id: str | None = None,
+    ) -> RunHandle:
+        """Make a new run that takes over what a run had come to, and runs again from one of its nodes.
+
+        The other run, which may have ended or not, stays as it is. Repeated with the same ``new_run_id`` and arguments,
+        this finds the run that was made first. docs/semantics.md, section 15, says what is taken over.
+
+        Args:
+            from_node: by id, or by function or class of the flow; it and all that follows from it runs again.
+            input: what the node gets in place of the input that it had.
+            context: context keys that are set to something else.
+            new_run_id: an id of your own for the new run; by default a random one.
+
+        Raises:
+            RunNotFound: there is no such run. CommandRefused: it has no such node, has not reached it, or is being
+            rolled back. RunConflict: ``new_run_id`` belongs to another run. InvalidRequest: an input for a node that
+            has none. PayloadTooLarge: the store cannot take all of it in one step. Misconfigured: its blueprint is
+            neither here nor stored. Unavailable: it changes too fast to be read, or the store is. Else as `start_run`.
+        """
+        return await self.reruns.start(run_id, from_node, input=input, context=context or {}, new_run_id=new_run_id)
 
     async def register_webhook_endpoint(self, run_id: str, node_id: str) -> WebhookEndpoint:
         """Make a url that resumes the run where it waits; see `flowcraft.endpoints.Endpoints.register`."""

@@ -9,7 +9,7 @@ from typing import Protocol, cast
 
 from flowcraft.blueprint import Node
 from flowcraft.codec import Codec
-from flowcraft.engine.draft import Cell, Times
+from flowcraft.engine.draft import MISSING, Cell, Times
 from flowcraft.engine.events import ChildStarted, Completed, Dropped, Failed, Parked
 from flowcraft.engine.head import Activation, Head
 from flowcraft.engine.inputs import InputPlan
@@ -20,12 +20,12 @@ from flowcraft.graph import Graph
 from flowcraft.history import carrying
 from flowcraft.model import Capabilities, Change, Event, Index, Job, ValueKey
 from flowcraft.ports import Delivery
-from flowcraft.runstate import RunState, pack_head
+from flowcraft.runstate import Outdated, RunState, pack_head
 from flowcraft.sealing import seal_data, seal_text
 
 __all__ = [
-    "Applied", "EventSource", "Fold", "Gone", "Keeper", "Kept", "Result", "Rules", "Stale", "Submission", "Unread",
-    "change_size", "definition_of", "fold", "fold_events", "head_index", "job_of", "visit_of",
+    "Applied", "EventSource", "Fold", "Gone", "Keeper", "Kept", "Outdated", "Result", "Rules", "Stale", "Submission",
+    "Unread", "change_size", "definition_of", "fold", "fold_events", "head_index", "job_of", "undone_by", "visit_of",
 ]  # fmt: skip
 
 #: Decides what to do when it sees the head that is really committed on; asked again after a conflict. What it returns
@@ -158,6 +158,12 @@ def definition_of(graph: Graph, slot: int, activation: Activation) -> Node:
     return graph.nodes[node_of(slot) if activation.runs < 0 else activation.runs]
 
 
+def undone_by(graph: Graph, slot: int, runs: int) -> str:
+    """The node of which ``runs`` undoes a visit when it is executed for an active slot; an empty text: of none."""
+    node = node_of(slot)
+    return graph.ids[node] if 0 <= runs == graph.compensation[node] else ""
+
+
 def job_of(graph: Graph, run_id: str, slot: int, activation: Activation, queue_name: str) -> Job:
     """The doorbell for an activation. ``queue_name`` is the queue of nodes that name none."""
     definition = definition_of(graph, slot, activation)
@@ -196,12 +202,33 @@ def fold(
     Raises whatever an event makes the engine raise: the state must then be rewound.
 
     Raises:
-        Unread: a value is needed that is neither in ``values`` nor known to the state. PayloadTooLarge: the commit
+        Unread: a value is needed that is neither in ``values`` nor known to the state. Outdated: one is not in the
+            store any more, so the head is not what is stored now. PayloadTooLarge: the commit
             would be beyond the limits of the store.
     """
     draft = state.draft
-    known = state.values
+    state.tentative = True
+    draft.read = _reader(values, state.values)
+    draft.begin(nonce, now)
+    for submission in submissions:
+        submission.kept = None
+        submission.applied = _apply(state, submission.event, now)
+    effects = seal(draft)
+    for key, cell in effects.values.items():
+        if cell is MISSING:
+            raise Outdated(
+                f"run {state.run_id!r}: the {key.space} {key.name!r} of visit {key.visit} is not in the store"
+            )
+    if not effects.changed:
+        state.tentative = False
+        return None
+    _finish_head(draft.head, effects, now, rules)
+    change = _change(state, submissions, effects, rules)
+    _check_size(change, rules)
+    return Fold(state, submissions, effects, change)
 
+
+def _reader(values: Mapping[ValueKey, Cell], known: Mapping[ValueKey, Cell]) -> Callable[[ValueKey], Cell]:
     def read(key: ValueKey) -> Cell:
         if key in values:
             return values[key]
@@ -209,17 +236,11 @@ def fold(
             return known[key]
         raise Unread(key)
 
-    state.tentative = True
-    draft.read = read
-    draft.begin(nonce, now)
-    for submission in submissions:
-        submission.kept = None
-        submission.applied = _apply(state, submission.event, now)
-    effects = seal(draft)
-    if not effects.changed:
-        state.tentative = False
-        return None
-    head = draft.head
+    return read
+
+
+def _finish_head(head: Head, effects: Effects, now: float, rules: Rules) -> None:
+    """What a head is told about the store that it goes to."""
     if rules.limits.history and not effects.facts:  # a timer fired, or messages are sent again
         effects.facts.append(("run:updated", -1, 0, 0, {}))
         head.seq += 1
@@ -227,23 +248,25 @@ def fold(
         # The engine only ever moves it forward; one that has passed would wake the ticker after every commit.
         head.wake_at = due_work(head, now, rules.times).wake
     head.cause = seal_text(rules.codec, head.cause)  # a reason that somebody gave, or why something failed
+
+
+def _change(state: RunState, submissions: list[Submission], effects: Effects, rules: Rules) -> Change:
+    draft = state.draft
     jobs = _share_out(state, submissions, effects, rules)
-    packed = pack_head(draft.graph.content_hash, head)
-    events = fold_events(draft.graph, state.run_id, head, effects, now, rules.codec)
-    change = Change(
+    packed = pack_head(draft.graph.content_hash, draft.head)
+    events = fold_events(draft.graph, state.run_id, draft.head, effects, draft.now, rules.codec)
+    return Change(
         run_id=state.run_id,
         version=state.version,
-        token=nonce,
+        token=draft.nonce,
         head=packed,
-        index=head_index(head, now, rules.retention),
+        index=head_index(draft.head, draft.now, rules.retention),
         values=cast("Mapping[ValueKey, bytes]", effects.values),  # cells are bytes here
         deleted=effects.deleted,
         jobs=jobs,
         deliveries=[s.delivery for s in submissions if s.delivery is not None and not s.kept] if rules.bound else (),
         events=carrying(events, state.raw, packed) if rules.limits.history else events,
     )
-    _check_size(change, rules)
-    return Fold(state, submissions, effects, change)
 
 
 def _apply(state: RunState, event: EngineEvent | EventSource, now: float) -> bool:

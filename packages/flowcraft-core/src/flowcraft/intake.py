@@ -72,7 +72,7 @@ class Intake:
                 fresh[key] = delivery
         if not fresh:
             return
-        runs = {delivery.job.run_id for delivery in fresh.values()}
+        runs = dict.fromkeys(delivery.job.run_id for delivery in fresh.values())  # a set has another order each time
         unknown = [run_id for run_id in runs if self._committer.peek(run_id, self._claims.trust) is None]
         won, loaded = await self._claim_and_load(list(fresh), unknown)
         unsure: list[Delivery] = []

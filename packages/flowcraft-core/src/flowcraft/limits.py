@@ -24,7 +24,18 @@ from flowcraft.expressions import Expression, Reference, parse
 from flowcraft.limit import Limit
 from flowcraft.ports import CoordinationStore
 
-__all__ = ["Demand", "Demands", "Limits", "Permit", "Refusal", "check_keys", "exchange", "give_back", "renew"]
+__all__ = [
+    "Demand",
+    "Demands",
+    "Limits",
+    "Permit",
+    "Refusal",
+    "check_key",
+    "check_keys",
+    "exchange",
+    "give_back",
+    "renew",
+]
 
 _LOG = logging.getLogger("flowcraft.limits")
 _INPUT: Final = Reference("input")
@@ -83,7 +94,7 @@ class Limits:
         self._of_queues = dict(of_queues or {})
         self._expressions: dict[str, Expression] = {}
         for queue, limit in self._of_queues.items():
-            _check_key(limit, f"queue {queue!r}", queue)
+            check_key(limit, f"queue {queue!r}", queue)
 
     def of(self, node: Node, queue: str | None) -> Sequence[tuple[str, Limit]]:
         """The limits with their names; ``queue`` is where the visit came from, None in process."""
@@ -160,10 +171,11 @@ def check_keys(blueprint: Blueprint) -> None:
     """
     for node in blueprint.nodes:
         for limit in node.limits:
-            _check_key(limit, f"node {node.id!r}", node.id)
+            check_key(limit, f"node {node.id!r}", node.id)
 
 
-def _check_key(limit: Limit, at: str, subject: str) -> None:
+def check_key(limit: Limit, at: str, subject: str) -> None:
+    """Parse the key of one limit. Raises as `check_keys`."""
     if limit.key is None:
         return
     try:

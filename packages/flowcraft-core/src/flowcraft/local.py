@@ -30,7 +30,7 @@ from flowcraft.engine.transition import (
 )
 from flowcraft.engine.view import run_view
 from flowcraft.executor import ExecutionOutcome, Executor, VisitRequest
-from flowcraft.folding import definition_of
+from flowcraft.folding import definition_of, undone_by
 from flowcraft.graph import Graph
 from flowcraft.localchildren import LocalChild, LocalChildren
 from flowcraft.locallanes import Lanes
@@ -79,9 +79,14 @@ class LocalRun:
         self._lanes = Lanes(run_id, self.draft, around.concurrency, self, self._tasks)
         self._children = LocalChildren(self, self._tasks)
         self._timers = Timers(run_id, head, around.clock, self._tasks, self._due)
+        self._done: asyncio.Future[None] | None = None  # None: it does not go on yet
         self._deadline: float | None = None
         self._seq = 0
         self._timed = bool(self._listeners) or any(graph.kind)
+
+    def start(self, run_input: Cell, context: Mapping[str, Cell]) -> None:
+        """Make the start nodes READY; `go_on` executes them. The run can be cancelled in between."""
+        start(self.draft, run_input, context)
 
     async def run(self, run_input: Cell, context: Mapping[str, Cell]) -> None:
         """Execute from the start to a terminal status, or until nothing happens any more without a signal.
@@ -89,12 +94,12 @@ class LocalRun:
         Raises:
             asyncio.CancelledError: the caller was cancelled; running nodes were cancelled first.
         """
-        start(self.draft, run_input, context)
+        self.start(run_input, context)
         await self.go_on()
 
     async def go_on(self, event: EngineEvent | None = None) -> None:
-        """Execute on, from where the run waits: after ``event``, or what a child was woken with."""
-        self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Execute on, from where the run is: after ``event``, or what a child was woken with."""
+        self._done = asyncio.get_running_loop().create_future()
         self._deadline = None
         self._lanes.open()
         try:
@@ -172,6 +177,8 @@ class LocalRun:
             return None
         value = self.input_of(slot, activation)
         request = VisitRequest(self.run_id, definition, activation.visit, activation.attempt, value, self._context)
+        if activation.runs >= 0:
+            request.undoes = undone_by(self.graph, slot, activation.runs)
         if slot > NODE_MASK:
             request.size = self.draft.head.batches[node_of(slot)].size
             request.item = item_of(slot) * request.size
@@ -208,6 +215,7 @@ class LocalRun:
     def _after(self) -> None:
         """Take over what the draft made ready or wants to be rid of, and end the run when nothing is active."""
         draft = self.draft
+        draft.deleted.clear()  # there is no store that has to hear of it
         if draft.revoked:
             self._revoke()
         if draft.children:
@@ -229,8 +237,9 @@ class LocalRun:
             self._deadline = draft.head.deadline
             if self._deadline is not None:
                 self._timers.watch(self._deadline)
-        if not self._done.done() and (draft.head.terminal or (not self._lanes.ready and self.stuck)):
-            self._done.set_result(None)
+        done = self._done
+        if done is not None and not done.done() and (draft.head.terminal or (not self._lanes.ready and self.stuck)):
+            done.set_result(None)
 
     def _revoke(self) -> None:
         """Cancel what runs; what has not begun is dropped at once."""
@@ -240,7 +249,7 @@ class LocalRun:
                 apply(self.draft, Dropped(Visit(slot, "", activation.visit, activation.attempt)))
 
     def _died(self, error: BaseException) -> None:
-        if not self._done.done():
+        if self._done is not None and not self._done.done():
             self._done.set_exception(error)
 
     def _due(self) -> None:

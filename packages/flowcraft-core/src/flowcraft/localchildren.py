@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from flowcraft.blueprint import Node
+from flowcraft.dropping import coming_child
 from flowcraft.engine.draft import Cell, Draft
 from flowcraft.engine.events import ChildEnded, ChildStarted, EngineEvent, Failed, Visit
 from flowcraft.engine.head import Activation
-from flowcraft.engine.slots import item_of, node_of
 from flowcraft.executor import Executor
 from flowcraft.folding import definition_of
 from flowcraft.localtasks import Tasks
 from flowcraft.results import RunResult
-from flowcraft.subflows import MAX_DEPTH, blueprint_of, child_context, child_id, result_of_child, too_deep
+from flowcraft.subflows import MAX_DEPTH, blueprint_of, child_context, result_of_child, too_deep
 
 __all__ = ["ChildRun", "LocalChild", "LocalChildren", "Parent"]
 
@@ -24,12 +24,12 @@ class ChildRun(Protocol):
 
     run_id: str
 
-    async def run(self, run_input: Cell, context: Mapping[str, Cell]) -> None:
-        """Execute until it has ended, or waits for signals."""
+    def start(self, run_input: Cell, context: Mapping[str, Cell]) -> None:
+        """Begin, without executing anything."""
         ...
 
     async def go_on(self, event: EngineEvent | None = None) -> None:
-        """The same, after a signal."""
+        """Execute, perhaps after a signal, until it has ended, or waits for signals."""
         ...
 
     def reopen(self, executor: Executor) -> None:
@@ -68,25 +68,19 @@ class LocalChild:
         self._slot = slot
         self._told = told
 
-    async def start(self, given: Cell) -> None:
-        """Run the child on its input until it has ended or waits."""
-        await self._until_quiet(given=given)
+    def start(self, given: Cell) -> None:
+        """Begin with this input. From now on the child can be cancelled, also before it goes on for the first time."""
+        self.run.start(given, child_context(self._node, given))
 
     def wake(self, event: EngineEvent | None) -> None:
         """Let it go on together with its parent, after ``event``."""
         self.suspended, self.woken, self._event = False, True, event
 
     async def go_on(self) -> None:
-        """Run it on after it was woken."""
-        await self._until_quiet()
-
-    async def _until_quiet(self, **start: Cell) -> None:
-        self.suspended = False
-        if start:
-            await self.run.run(start["given"], child_context(self._node, start["given"]))
-        else:
-            self.woken, event, self._event = False, self._event, None
-            await self.run.go_on(event)
+        """Run it until it has ended or waits: at first, or after it was woken."""
+        self.suspended = self.woken = False
+        event, self._event = self._event, None
+        await self.run.go_on(event)
         self.suspended = not self.run.ended
         self._told(None if self.suspended else self.ended())
 
@@ -135,11 +129,11 @@ class LocalChildren:
         if draft.head.depth >= MAX_DEPTH:
             parent.tell(Failed(visit, too_deep(node), retryable=False))
             return
-        ids = draft.graph.ids
-        name = child_id(parent.run_id, ids[node_of(slot)], item_of(slot), activation.visit, activation.attempt)
+        name = coming_child(draft.graph, parent.run_id, slot, activation)
         given = parent.input_of(slot, activation)
         child = self._children[name] = LocalChild(parent.child(blueprint_of(node), name), node, slot, self._told)
-        _ = self._tasks.spawn(child.start(given), f"flowcraft subflow of {parent.run_id}")
+        child.start(given)
+        _ = self._tasks.spawn(child.go_on(), f"flowcraft subflow of {parent.run_id}")
         parent.tell(ChildStarted(visit, name))
 
     def cancel(self, names: Sequence[str]) -> None:

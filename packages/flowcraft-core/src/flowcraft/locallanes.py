@@ -37,6 +37,10 @@ class Visits(Protocol):
         """What came of it; None: it was cancelled, as the run wanted."""
         ...
 
+    def look(self) -> None:
+        """See whether there is anything more to do."""
+        ...
+
 
 class Lanes:
     """The lanes of one run, at most ``limit``. `ready` is what they take from."""
@@ -95,6 +99,8 @@ class Lanes:
                 self.wake()
             activation = active.get(slot)
             if activation is None or head.state(slot) == DRAINING:
+                if not ready:
+                    visits.look()  # when it was given up, the run could not know that nothing else was left
                 continue
             call = visits.begin(slot, activation)
             if call is None:

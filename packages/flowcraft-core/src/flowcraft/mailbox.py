@@ -17,6 +17,7 @@ __all__ = ["MOST_EVENTS", "Mailbox"]
 
 #: So many events are folded into one commit at most.
 MOST_EVENTS: Final = 256
+_MOST_OUTDATED: Final = 20
 
 
 class Mailbox:
@@ -60,6 +61,15 @@ class Mailbox:
     def plan(self, state: RunState, *, nonce: str, now: float, rules: Rules) -> Fold | None:
         """Fold the submissions; see `flowcraft.folding.fold`."""
         return fold(state, self.folding, nonce=nonce, now=now, rules=rules, values=self.values)
+
+    def forget(self) -> bool:
+        """The head that was planned on is not what is stored now: plan on another one, read with all that goes with it.
+
+        False if that was done again and again: then it is not the head that is wrong.
+        """
+        self.state, self.values = None, {}
+        self.conflicts += 1
+        return self.conflicts <= _MOST_OUTDATED
 
     def committed(self) -> None:
         """All that was being folded is answered."""

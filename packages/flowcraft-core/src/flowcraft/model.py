@@ -46,9 +46,10 @@ NodeState = Literal[
 ]  # fmt: skip
 
 #: ``context``: the user's keys (visit 0) · ``output``: by node and visit · ``input``: what an edge's transform made, by
-#: edge and visit of its source · ``error``: why a visit failed · ``item``, ``result``: what a batch works on, and what
-#: came of it · ``signal``: what came for a wait that has not begun · ``webhook``: the endpoints of webhooks · ``log``:
-#: what nodes said while they ran, numbered through the run (no name).
+#: edge and visit of its source; or what was given for a node · ``error``: why a visit failed · ``item``, ``result``:
+#: what a batch works on, and what came of it · ``signal``: what came for a wait that has not begun, and actions that
+#: are kept · ``webhook``: the endpoints of webhooks · ``log``: what nodes said while they ran, numbered through the run
+#: (no name).
 Space = Literal["context", "output", "input", "error", "item", "result", "signal", "webhook", "log"]
 
 

@@ -129,7 +129,8 @@ class VisitRequest:
     """One visit to execute. ``node`` is the node whose function runs; ``input`` and context values are decoded data.
 
     ``item`` is the number of the first item that the visit is about, in a batch; ``size`` > 1: ``input`` is a list of
-    up to so many items. ``timed``: whether the outcome is to say how long it took.
+    up to so many items. ``timed``: whether the outcome is to say how long it took. ``undoes``: the node of which it
+    undoes a visit, the one with the same number.
     """
 
     run_id: str
@@ -142,6 +143,7 @@ class VisitRequest:
     item: int = -1
     size: int = 1
     timed: bool = False
+    undoes: str = ""
     #: What the visit has said so far; None: nothing.
     notes: NoteTaker | None = None
 
@@ -240,9 +242,13 @@ class NodeContext(Generic[InT, DepsT]):
 
     @property
     def idempotency_key(self) -> str:
-        """``run/node/visit``, in a batch with ``/item``: the same for every attempt and repetition of this visit."""
-        item = "" if self._request.item < 0 else f"/{self._request.item}"
-        return f"{self.run_id}/{self.node_id}/{self.visit}{item}"
+        """``run/node/visit``: the same for every attempt and repetition of this visit, and of no other.
+
+        In a batch with ``/item``; of a compensation with ``/`` and the node that it undoes: it may undo several.
+        """
+        request = self._request
+        more = f"/{request.undoes}" if request.undoes else "" if request.item < 0 else f"/{request.item}"
+        return f"{self.run_id}/{self.node_id}/{self.visit}{more}"
 
     @property
     def item(self) -> int | None:

@@ -7,6 +7,7 @@ Rules for every port:
 * Trouble of the backend is raised as `Unavailable` (nothing happened, try again), `UnknownOutcome` (a write may have
   happened), `Misconfigured` (never) or `PayloadTooLarge`; no driver exception passes. `asyncio.CancelledError` passes.
 * Every method may be called concurrently from tasks of one event loop, and by other processes on the same backend.
+* Bytes are copied on the way in: a buffer that the caller goes on using does not change what is stored.
 * A client that was passed in belongs to the caller; what the port opened, `aclose` closes. `aclose` may be repeated.
 """
 
@@ -98,11 +99,13 @@ class RunStore(Protocol):
         The results are in the order of ``changes``. Applied: the head, token, index, values, events and, where the
         change names one, the blueprint are stored, and a later `load` or `list` by anyone returns them. Conflict:
         nothing of it happened, and ``stored`` is the document now.
-        No two changes of one call name the same document.
+        No two changes of one call name the same document. A version never comes back: neither when a document holds
+        what it held before, nor in a later document of the same id.
 
         Raises:
             UnknownOutcome: any of the changes may or may not have been applied; the caller reloads and looks for its
-                token. Unavailable: none was applied. PayloadTooLarge: none was applied.
+                token. Unavailable: none was applied. PayloadTooLarge: none was applied. SerializationError: an event is
+                no JSON, and none was applied.
         """
         ...
 
@@ -175,7 +178,11 @@ class CoordinationStore(Protocol):
         ...
 
     async def increment(self, key: str, ttl_seconds: float) -> int:
-        """Add one and return the sum; the key vanishes ``ttl_seconds`` after its first increment."""
+        """Add one and return the sum; the key vanishes ``ttl_seconds`` after its first increment.
+
+        Raises:
+            InvalidRequest: the key holds another text, which stays.
+        """
         ...
 
     async def set_if_not_exist(self, key: str, value: str, ttl_seconds: float) -> bool:
@@ -211,7 +218,10 @@ class CoordinationStore(Protocol):
         ...
 
     async def revoke(self, keys: Sequence[str]) -> None:
-        """Make the next `renew` of whoever holds these answer ``other``, until their time to live is over."""
+        """Make every `renew` of whoever holds these answer ``other``, until their time to live is over.
+
+        Until then, or until the holder releases it, nobody can claim a revoked lease: its holder may still be at work.
+        """
         ...
 
     async def acquire_slot(self, key: str, holder: str, limit: int, ttl: float) -> bool:
@@ -223,7 +233,13 @@ class CoordinationStore(Protocol):
         ...
 
     async def take(self, key: str, rate: float, per: float, burst: int) -> float:
-        """Take one of ``rate`` tokens per ``per`` seconds: 0.0 if it was there, else the seconds to wait."""
+        """Take one of ``rate`` tokens per ``per`` seconds: 0.0 if it was there, else the seconds to wait.
+
+        At most ``burst`` tokens are saved up, and as many are there at first. Who has to wait has taken nothing.
+
+        Raises:
+            InvalidRequest: a rate that never lets anything through.
+        """
         ...
 
 

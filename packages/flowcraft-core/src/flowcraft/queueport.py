@@ -56,7 +56,9 @@ class JobQueue(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Close what this object opened."""
+        """Close what this object opened: iterators of `deliveries` stop, also those that wait; leaving their blocks
+        afterwards raises nothing.
+        """
         ...
 
     async def publish(self, jobs: Sequence[Job], *, delay: float = 0.0) -> Sequence[Job]:

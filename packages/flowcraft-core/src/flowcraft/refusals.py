@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from flowcraft.constructs import ITEMS, LOOP, SCATTER
-from flowcraft.engine.commands import failed_nodes
-from flowcraft.engine.head import ACTIVE, CANCELLED, COMPLETED, DRAINING, FAILED, STATE_NAMES, WAITING, Head
+from flowcraft.engine.commands import failed_nodes, was_stopped
+from flowcraft.engine.head import (
+    ACTIVE,
+    CANCELLED,
+    COMPLETED,
+    DRAINING,
+    FAILED,
+    STATE_NAMES,
+    WAITING,
+    Head,
+)
 from flowcraft.graph import Graph
 
 __all__ = ["begun_node", "ended", "may_restart", "restartable", "why_not_marked", "why_not_steered"]
@@ -32,7 +41,7 @@ def may_restart(head: Head) -> str:
 
 def restartable(graph: Graph, head: Head) -> bool:
     """Whether there is something to retry by default."""
-    return bool(failed_nodes(graph, head)) or bool(head.halted)
+    return bool(failed_nodes(graph, head)) or was_stopped(head)
 
 
 def begun_node(graph: Graph, head: Head, node: int) -> str:

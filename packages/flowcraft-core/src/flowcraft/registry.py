@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, ForwardRef, Protocol, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from flowcraft.blueprint import Blueprint, check_id
+from flowcraft.constructs import IRREPLACEABLE
 from flowcraft.errors import DefinitionError
 from flowcraft.nodes import ClassNode, NodeContext
 
@@ -57,9 +58,19 @@ def payloads_of(flow: Definition) -> Mapping[str, Any]:
 
 
 class Registry:
-    """Functions by ``uses``. Frozen once it is made."""
+    """Functions by ``uses``. Frozen once it is made.
+
+    Raises:
+        DefinitionError: a function for a wait, a sleep or a subflow, which would never be executed.
+    """
 
     def __init__(self, functions: Mapping[str, NodeFunction]) -> None:
+        for uses in sorted(IRREPLACEABLE & functions.keys()):
+            raise DefinitionError(
+                f"a function registered as {uses!r} would never be executed: nodes that use {uses!r} have none; "
+                "register it under another name",
+                subject=uses,
+            )
         self._functions = dict(functions)
 
     @staticmethod

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 from flowcraft.blueprint import Blueprint
 from flowcraft.codec import Codec
-from flowcraft.engine.draft import Cell, Draft, Times
+from flowcraft.engine.draft import MISSING, Cell, Draft, Times
 from flowcraft.engine.head import Head
 from flowcraft.engine.headbytes import decode_head, encode_head
 from flowcraft.engine.slots import item_slot
@@ -19,7 +19,17 @@ from flowcraft.model import Index, StoredHead, ValueKey
 from flowcraft.ports import Clock, RunStore
 from flowcraft.registry import Definition
 
-__all__ = ["CACHED_BYTES", "Graphs", "RunState", "RuntimeParts", "StoreTime", "pack_head", "slot_of", "unpack_head"]
+__all__ = [
+    "CACHED_BYTES",
+    "Graphs",
+    "Outdated",
+    "RunState",
+    "RuntimeParts",
+    "StoreTime",
+    "pack_head",
+    "slot_of",
+    "unpack_head",
+]
 
 #: So many bytes of immutable values are kept beside a cached head.
 CACHED_BYTES: Final = 256 * 1024
@@ -40,6 +50,11 @@ class RuntimeParts(Protocol):
     @property
     def clock(self) -> Clock:
         """Time."""
+        ...
+
+    @property
+    def token_hex(self) -> Callable[[int], str]:
+        """Makes a text of so many random bytes, in hex, for nonces, tokens and ids."""
         ...
 
     def graph(self, key: str, /) -> Graph | None:
@@ -218,6 +233,10 @@ class RunState:
         return again
 
 
+class Outdated(SerializationError):
+    """A value that the head speaks of is not there: others have used it up since the head was read."""
+
+
 _NO_INDEX: Final = Index("running", None, 0.0)
 
 
@@ -227,6 +246,8 @@ def _unread(key: ValueKey) -> Cell:
 
 def _decoder(codec: Codec) -> Callable[[Cell], object]:
     def decode(cell: Cell) -> object:
+        if cell is MISSING:
+            raise Outdated("a value that the head speaks of is not in the store")
         if not isinstance(cell, bytes):
             raise SerializationError(f"stored values are bytes, not {type(cell).__name__}")
         return codec.decode(cell)

@@ -48,6 +48,8 @@ class FlowRuntime:
         concurrency: how many nodes of one in-process run may wait for something at the same time.
         strict: refuse blueprints with cycles that can never end.
         keep_logs: the least level of what nodes tell ``ctx.log`` that is kept with the run; None keeps nothing.
+        token_hex: makes a text of so many random bytes, in hex, for the ids and tokens of runs and commits, which must
+            never repeat among all processes that share a store; a simulation brings its own.
 
     Raises:
         DefinitionError: a blueprint that cannot work, two of one id, or two functions of one name.
@@ -67,6 +69,7 @@ class FlowRuntime:
         concurrency: int = 100,
         strict: bool = False,
         keep_logs: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] | None = "INFO",
+        token_hex: Callable[[int], str] = secrets.token_hex,
     ) -> None:
         self.clock: Clock = clock or SystemClock()
         self.codec: Codec = codec or JsonCodec()
@@ -76,6 +79,7 @@ class FlowRuntime:
         self.concurrency = _check_concurrency(concurrency)
         self._strict = strict
         self._keep_logs = log_level(keep_logs)
+        self.token_hex = token_hex
         self.registry = Registry.of(registry or {})
         self._definitions: dict[str, Definition] = {}
         self._graphs: dict[str, Graph] = {}
@@ -231,7 +235,7 @@ class FlowRuntime:
         """
         graph = self.resolve(flow)
         self.check_functions(graph)
-        chosen = requested_id(run_id, "run id") if run_id is not None else secrets.token_hex(8)
+        chosen = requested_id(run_id, "run id") if run_id is not None else self.token_hex(8)
         limit = self.concurrency if concurrency is None else _check_concurrency(concurrency)
         start_input = self.snapshot(input)
         keys = {requested_id(key, "context key"): self.snapshot(value) for key, value in (context or {}).items()}
@@ -270,7 +274,7 @@ class FlowRuntime:
             `flowcraft.runs.RunHandle.signal`. TooLate also if the run has ended. CommandRefused: it is being resumed,
             or was interrupted. InvalidRequest also if it is a run of an adapter.
         """
-        chosen = secrets.token_hex(8) if signal_id is None else signal_id
+        chosen = self.token_hex(8) if signal_id is None else signal_id
         return await resume_run(self, result, node, SignalRequest(payload, action, chosen, visit))
 
     def _has(self, node: Node) -> bool:

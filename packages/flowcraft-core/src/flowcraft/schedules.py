@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final, Literal, cast, get_args
@@ -177,15 +177,20 @@ class Schedules:
             blueprint_id=schedule.flow, blueprint_hash=graph.content_hash, values={RUN_INPUT: codec.encode(input)},
             kind="schedule",
         )  # fmt: skip
+        return await self._made(new, asked) or schedule
+
+    async def _made(self, new: NewRun, asked: Sequence[object]) -> Schedule | None:
+        """Create the document; or the schedule that is there already, if the same was asked for."""
         while not await self._documents.create(new):
-            stored = await self._documents.load(id)
+            stored = await self._documents.load(new.run_id)
             if stored is None:
                 continue  # deleted at this moment
-            if stored.fingerprint not in (fingerprint, codec.fingerprint(*asked, like=stored.fingerprint)):
+            same = self._runtime.codec.fingerprint(*asked, like=stored.fingerprint)
+            if stored.fingerprint not in (new.fingerprint, same):
                 text = "it says something else; delete it first, or take another id"
-                raise ScheduleConflict(f"there is a schedule {id!r} already, and {text}")
-            return Schedule.from_bytes(id, stored.head)
-        return schedule
+                raise ScheduleConflict(f"there is a schedule {new.run_id!r} already, and {text}")
+            return Schedule.from_bytes(new.run_id, stored.head)
+        return None
 
     async def get(self, id: str) -> Schedule:
         """One schedule.

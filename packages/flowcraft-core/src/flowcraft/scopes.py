@@ -84,7 +84,7 @@ def _decompose_into(
     found: list[tuple[set[int], int, bool, set[int]]] = []
     around = _neighbours(topology, inside, cut)
     for component in _cyclic_components(topology, inside, cut):
-        header, structured = _header(topology, component)
+        header, structured = _header(topology, component, cut)
         found.append((component, header, structured, _attached(around, component, header, structured, inside)))
     nested = set[int]().union(*(attached for *_, attached in found))
     found = [each for each in found if each[1] not in nested]  # else it hangs off another cycle, and is found inside it
@@ -174,7 +174,7 @@ def _rindex(stack: list[int], node: int) -> int:
     return at
 
 
-def _header(topology: Topology, component: set[int]) -> tuple[int, bool]:
+def _header(topology: Topology, component: set[int], cut: set[int]) -> tuple[int, bool]:
     entered = {
         target
         for number, (source, target) in enumerate(topology.edges)
@@ -182,7 +182,7 @@ def _header(topology: Topology, component: set[int]) -> tuple[int, bool]:
     }
     controllers = sorted(n for n in topology.controllers if n in component and (n in entered or not entered))
     if controllers:
-        return controllers[0], True
+        return (controllers[0] if entered else _outermost(topology, component, cut, controllers)), True
     for entry in topology.entry_points:
         if entry in component:
             return entry, False
@@ -197,6 +197,18 @@ def _header(topology: Topology, component: set[int]) -> tuple[int, bool]:
     targets = {target for _, target in topology.edges}
     only_fallback = {n for n in topology.fallback if n >= 0 and n not in targets}
     return min(component - only_fallback or component), False
+
+
+def _outermost(topology: Topology, component: set[int], cut: set[int], controllers: Sequence[int]) -> int:
+    """The controller of the loop that is around the others: they still go round if it does not, and it leads out."""
+    found: list[int] = []
+    for controller in controllers if len(controllers) > 1 else ():
+        back = {number for number, _, target in topology.live_edges(component, cut) if target == controller}
+        going = set[int]().union(*_cyclic_components(topology, component, cut | back))
+        if going.issuperset(other for other in controllers if other != controller):
+            found.append(controller)
+    leading_out = {source for source, target in topology.edges if source in component and target not in component}
+    return next((c for c in found if c in leading_out), (found or controllers)[0])
 
 
 def _endless(topology: Topology, component: set[int], header: int, back: set[int], cut: set[int]) -> set[int]:

@@ -21,7 +21,9 @@ __all__ = ["ENCRYPTED", "open_event", "open_text", "seal_data", "seal_text", "tr
 #: What a reader without the key gets in place of a sealed text.
 ENCRYPTED: Final = "(encrypted)"
 _MARK: Final = "$fc:sealed:"
-_CLEAR: Final = frozenset({"by", "fallback", "child", "keys"})  # ids and names; what is not here is sealed
+_CLEAR: Final = frozenset(
+    {"by", "fallback", "child", "keys", "rerun_of", "rerun_from"}
+)  # ids and names; what is not here is sealed
 
 
 def seal_data(codec: Codec, data: Mapping[str, object]) -> Mapping[str, object]:

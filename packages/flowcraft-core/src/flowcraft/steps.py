@@ -108,14 +108,8 @@ class Steps(ABC, Generic[DepsT]):
             uses: the worker's name in the registry.
         """
         given: dict[str, Json] = {"workerUsesKey": self._function(worker, uses), "gatherNodeId": id}
-        options: dict[str, Json] = {
-            "sourceUsesKey": None if items is None else self._function(items, None),
-            "concurrency": concurrency,
-            "itemsPerJob": None if items_per_job == 1 else items_per_job,
-            "onItemError": None if on_error == "fail" else on_error,
-            "workerParams": dict(params) if params else None,
-        }
-        given |= {name: value for name, value in options.items() if value is not None}
+        source = None if items is None else self._function(items, None)
+        given |= _batch_options(source, concurrency, items_per_job, on_error, params)
         retry = retries if isinstance(retries, Retry) else Retry(attempts=1 if retries is None else retries)
         scatter = Node(
             f"{check_id(id, 'batch id')}_scatter", SCATTER, given, inputs, retry, timeout, queue=queue,
@@ -222,6 +216,21 @@ class Steps(ABC, Generic[DepsT]):
         if scatter is None or edge.source == scatter:
             return edge
         return Edge(edge.source, scatter, edge.action, edge.condition, edge.transform)
+
+
+def _batch_options(
+    source: str | None, concurrency: int | None, items_per_job: int, on_error: Literal["fail", "collect"] | int,
+    params: Mapping[str, Json] | None,
+) -> Mapping[str, Json]:  # fmt: skip
+    """The parameters of a scatter that are not what they are by default."""
+    options: dict[str, Json] = {
+        "sourceUsesKey": source,
+        "concurrency": concurrency,
+        "itemsPerJob": None if items_per_job == 1 else items_per_job,
+        "onItemError": None if on_error == "fail" else on_error,
+        "workerParams": dict(params) if params else None,
+    }
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _milliseconds(length: Duration, node_id: str) -> Json:

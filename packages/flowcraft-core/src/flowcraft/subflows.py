@@ -41,9 +41,12 @@ def blueprint_of(node: Node) -> str:
         raise DefinitionError(f"params of subflow {node.id!r}: {error}", subject=node.id) from error
 
 
-def child_id(run_id: str, node_id: str, item: int, visit: int, attempt: int) -> str:
-    """The id of the child's run: the same for every repetition of the attempt, another for the next attempt."""
-    told = "\x1f".join((run_id, node_id, str(item), str(visit), str(attempt)))
+def child_id(run_id: str, node_id: str, item: int, visit: int, attempt: int, *, fallback: str = "") -> str:
+    """The id of the child's run: the same for every repetition of the attempt, another for the next attempt.
+
+    ``fallback``: the node that stands in for ``node_id``, whose visit it is then.
+    """
+    told = "\x1f".join((run_id, node_id, str(item), str(visit), str(attempt), *filter(None, [fallback])))
     return f"sub-{hashlib.sha256(told.encode()).hexdigest()[:32]}"
 
 

@@ -16,7 +16,7 @@ from typing import Final
 
 from flowcraft.blueprint import Node
 from flowcraft.committer import Committer
-from flowcraft.dropping import drop_event
+from flowcraft.dropping import drop_events
 from flowcraft.engine.head import PARKED, Activation, Head
 from flowcraft.engine.transition import ChildAsked, EngineEvent, Resent, Tick, due_work, limited
 from flowcraft.errors import AdapterError
@@ -92,6 +92,7 @@ class Ticker:
         can: Callable[[Node], bool],
         chores: Sequence[Callable[[float], Awaitable[None]]] = (),
         look_after: Callable[[RunState, Collection[int]], Awaitable[None]] | None = None,
+        look_up: Callable[[RunState], Awaitable[None]] | None = None,
         spread: Callable[[], float] = random.random,
     ) -> None:
         self._committer = committer
@@ -105,6 +106,7 @@ class Ticker:
         self._can = can
         self._chores = chores
         self._look_after = look_after
+        self._look_up = look_up
         self._spread = spread
         self._quarantine: OrderedDict[str, tuple[int, float]] = OrderedDict()
         self._others: OrderedDict[str, float] = OrderedDict()
@@ -177,11 +179,11 @@ class Ticker:
         """How many messages wait in the queues that something may be sent to again."""
         if not free:
             return {}
-        names = {
+        names = dict.fromkeys(
             job_of(one.state.graph, "", node, activation, self._committer.rules.queue_name).queue
             for one in due
             for node, activation in one.state.committed().active.items()
-        }
+        )
         return {name: depth for name in names if (depth := await self._queue.depth(name)) is not None}
 
     async def _tick(self, due: _Due, depths: Mapping[str, int]) -> _Tally:
@@ -192,8 +194,12 @@ class Ticker:
 
         if self._host is not None:
             await self._host.meet(due.state)
+        if self._look_up is not None and due.state.committed().parent is not None:
+            await self._look_up(due.state)
         now = self._committer.time.now()
         graph, head = due.state.graph, due.state.committed()
+        if head.terminal:  # it has ended since, in this process: the end of its retention is when it is due
+            return {}
         planned = events(graph, head, now)
         if due.held:  # whoever works on these has not heard that they are not needed: tell again
             await self._coordination.revoke(due.held)
@@ -233,7 +239,7 @@ class Ticker:
         due.woken, due.resent, due.dropped = int(timers), len(resend), len(drop)
         due.children = list(work.children)
         events: list[EngineEvent] = [ChildAsked(due.children)] if due.children else []
-        events += [drop_event(graph, run_id, head, node) for node in drop]
+        events += [event for node in drop for event in drop_events(graph, run_id, head, node)]
         if timers:
             events.insert(0, Tick(lambda node: self._can(graph.nodes[node])))
         if resend:

@@ -165,6 +165,8 @@ class Turns:
     async def meet(self, state: RunState) -> None:
         """Take those visits of a due run into line that wait for a limit, and whose time has come without a turn."""
         head, graph = state.committed(), state.graph
+        if head.paused:
+            return  # when it is resumed, the tickers find it due
         now, queue_name = self._committer.time.now(), self._committer.rules.queue_name
         found: list[tuple[Waiter, Job, Node, InputPlan]] = []
         for slot, activation in head.active.items():
@@ -285,12 +287,12 @@ class Turns:
         return None
 
     async def _waits(self, waiter: Waiter) -> bool:
-        """Whether it is still parked."""
+        """Whether it is still parked, and may go on."""
         state = await self._committer.load(waiter.run_id)
         if state is None:
             return False
         head = state.committed()
-        activation = head.active.get(waiter.node)
+        activation = None if head.paused else head.active.get(waiter.node)
         return activation is not None and activation.visit == waiter.visit and head.state(waiter.node) == PARKED
 
     async def _get(self, permit: Permit, demands: Demands) -> Refusal | None:

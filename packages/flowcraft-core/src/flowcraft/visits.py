@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final, Protocol
 
 from flowcraft.blueprint import Node
@@ -18,13 +19,14 @@ from flowcraft.engine.draft import MISSING
 from flowcraft.engine.transition import EngineEvent, Failed, Parked
 from flowcraft.errors import AdapterError, ConditionError, Misconfigured, SerializationError
 from flowcraft.executor import Executor, VisitRequest
-from flowcraft.folding import Applied, EventSource, Keeper, Kept, Result
+from flowcraft.folding import Applied, EventSource, Keeper, Kept, Result, undone_by, visit_of
 from flowcraft.graph import Graph
 from flowcraft.limits import Permit
 from flowcraft.model import ErrorInfo, Event, Job, ValueKey
 from flowcraft.nodes import ReadContext
 from flowcraft.outcome import outcome_event, storable_text
 from flowcraft.ports import Clock, Delivery, JobQueue, RunStore
+from flowcraft.runstate import slot_of
 from flowcraft.sealing import seal_data, traceback_of
 from flowcraft.turns import Pause, Turns
 from flowcraft.work import Cause, Slot, Work, end_delivery
@@ -153,7 +155,7 @@ class VisitRunner:
         return Failed(work.visit, ErrorInfo("Poisoned", text), retryable=False, fatal=True)
 
     async def _execute(self, slot: Slot, work: Work) -> EngineEvent | None:
-        """The visit's outcome; None: it was not begun, because the process goes."""
+        """The visit's outcome; None: it was not begun, because the process goes, or the visit is over."""
         definition, job = work.definition, work.job
         if not self._executor.can_run(definition):
             return Parked(work.visit, f"no function for {definition.uses!r} where it was tried")
@@ -164,6 +166,8 @@ class VisitRunner:
         slot.running = True
         try:
             given = await self._input(work)
+            if given is MISSING:
+                return None
             if slot.permit is None:  # else it was handed over by the visit before
                 turn = await self._turns.admit(job, work.node, definition, given)
                 if isinstance(turn, Pause):
@@ -177,6 +181,7 @@ class VisitRunner:
                 job.run_id, definition, job.visit, job.attempt, given, self._reader(job.run_id),
                 self._hinter(work) if self._tell is not None else None,
                 -1 if job.item < 0 else job.item * work.size, work.size, timed=True,
+                undoes=undone_by(work.graph, work.node, work.runs),
             )  # fmt: skip
             if request.hint is not None:
                 request.hint("node:started", {})
@@ -194,12 +199,23 @@ class VisitRunner:
         return uses == SUBFLOW or (uses == WEBHOOK and not self._executor.replaces(uses))
 
     async def _input(self, work: Work) -> object:
+        """What the visit gets. MISSING: it is over, and what it was to get may be gone."""
         values = dict(work.values)
         missing = [key for key in work.plan.keys if key not in values]
         if missing:
-            values.update(await self._store.read_values(work.job.run_id, missing))
+            found = await self._store.read_values(work.job.run_id, missing)
+            if len(found) < len(missing) and not await self._is_current(work):
+                return MISSING
+            values.update(found)
         decode = self._codec.decode
         return work.plan.build(lambda key: decode(values[key]) if key in values else MISSING)
+
+    async def _is_current(self, work: Work) -> bool:
+        """Whether the activation is still the run's, as it is stored now."""
+        state = await self._committer.load(work.job.run_id)
+        slot = -1 if state is None else slot_of(state.graph, work.job.node, work.job.item)
+        activation = None if state is None else state.committed().active.get(slot)
+        return activation is not None and visit_of(slot, activation) == replace(work.visit, node=slot)
 
     def _reader(self, run_id: str) -> ReadContext:
         async def read(keys: Sequence[str] | None) -> Mapping[str, object]:

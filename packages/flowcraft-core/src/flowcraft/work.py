@@ -22,7 +22,7 @@ from flowcraft.model import Job, ValueKey
 from flowcraft.ports import Delivery
 from flowcraft.runstate import slot_of
 
-__all__ = ["Cause", "Slot", "Work", "end_delivery"]
+__all__ = ["Cause", "Slot", "Work", "end_delivery", "keep_delivery"]
 
 #: Why the worker cancels a visit: somebody else has it or wants it ended, or the process goes.
 Cause = Literal["lost", "shutdown"]
@@ -119,3 +119,8 @@ async def end_delivery(ending: Awaitable[None]) -> None:
         await ending
     except AdapterError as error:
         _LOG.warning("a delivery could not be ended: %s", error)
+
+
+async def keep_delivery(delivery: Delivery, seconds: float) -> None:
+    """Extend it. To be gathered: a task that is cancelled before its first step has not made the call."""
+    await end_delivery(delivery.extend(seconds))

@@ -28,7 +28,7 @@ from flowcraft.ports import Clock, CoordinationStore, Delivery, EventBus, JobQue
 from flowcraft.runstate import RunState
 from flowcraft.turns import Turns
 from flowcraft.visits import Starter, VisitRunner
-from flowcraft.work import end_delivery
+from flowcraft.work import keep_delivery
 from flowcraft.writing import backoff
 
 __all__ = ["Worker", "WorkerOptions"]
@@ -256,7 +256,7 @@ class Worker:
                 slot.lose()
         if self._queue.capabilities.extend:
             deliveries = [slot.delivery for slot in slots.values() if slot.delivery is not None]
-            await asyncio.gather(*(end_delivery(delivery.extend(visibility)) for delivery in deliveries))
+            await asyncio.gather(*(keep_delivery(delivery, visibility) for delivery in deliveries))
 
     # ---- what the committer and the visits call
 

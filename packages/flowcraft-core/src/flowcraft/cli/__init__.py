@@ -32,6 +32,14 @@ from flowcraft.cli.steering import STEERING
 __all__ = ["main"]
 
 Command = Callable[[argparse.Namespace], Coroutine[Any, Any, int]]
+
+
+async def _conformance(args: argparse.Namespace) -> int:
+    from flowcraft.cli.conforming import conformance_command  # noqa: PLC0415 - no other command waits for its checks
+
+    return await conformance_command(args)
+
+
 _COMMANDS: Mapping[str, Command] = {
     "run": run_command,
     "worker": worker_command,
@@ -46,6 +54,7 @@ _COMMANDS: Mapping[str, Command] = {
     "lint": lint_command,
     "diagram": diagram_command,
     "schedule": schedule_command,
+    "conformance": _conformance,
     **STEERING,
 }
 

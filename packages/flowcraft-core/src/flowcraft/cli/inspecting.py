@@ -150,6 +150,9 @@ def _summary(told: _Told) -> list[str]:
         f"flow     {one_line(blueprint.id)}{version}, {len(blueprint.nodes)} nodes",
         f"status   {told.view.status}{cause}",
     ]
+    if told.view.origin is not None:
+        origin, node = told.view.origin
+        lines.append(f"origin   runs again from {one_line(node)} of run {one_line(origin)}")
     if not events:
         return [*lines, "events   none: this store keeps no history"]
     ran, waited = sum(visit.took for visit in told.visits), sum(visit.waited for visit in told.visits)

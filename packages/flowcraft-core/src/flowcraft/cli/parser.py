@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeAlias
 
+from flowcraft.cli.conformanceoptions import add_conformance
 from flowcraft.cli.failures import CommandError
 from flowcraft.cli.steeroptions import add_steering
 
@@ -40,7 +41,7 @@ def build_parser() -> Parser:
     version = importlib.metadata.version("flowcraft-core")
     parser.add_argument("--version", action="version", version=f"flowcraft-core {version}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", parser_class=Parser)
-    looking = (_status, _list, _inspect, _lint, _diagram)
+    looking = (_status, _list, _inspect, _lint, _diagram, _conformance)
     for add in (_run, _worker, _start, _cancel, _steering, _migrate_run, _reconcile, _deadletters, _schedule, *looking):
         add(commands)
     return parser
@@ -298,3 +299,11 @@ def _schedule_create(actions: _Commands) -> None:
     options("--pin", action="store_true", help="always start this very version, not the one that workers have")
     _url(parser)
     _json(parser)
+
+
+def _conformance(commands: _Commands) -> None:
+    parser = _add(commands, "conformance", "check backends against the contract of the ports")
+    actions = parser.add_subparsers(
+        dest="action", metavar="ACTION", title="actions", parser_class=Parser, required=True, help="what to do"
+    )
+    add_conformance(lambda name, told, *options: _add(actions, name, told, *options))

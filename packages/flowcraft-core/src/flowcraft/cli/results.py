@@ -62,6 +62,7 @@ def view_data(run_id: str, view: RunView) -> Mapping[str, object]:
         "run_id": run_id,
         "status": view.status,
         "cause": view.cause,
+        "origin": None if view.origin is None else {"run_id": view.origin[0], "node": view.origin[1]},
         "nodes": {node.id: {"state": node.state, "visit": node.visit} for node in view.nodes.values()},
         "failures": [
             {"node": failure.node_id, "visit": failure.visit, "absolved": failure.absolved} for failure in view.failures

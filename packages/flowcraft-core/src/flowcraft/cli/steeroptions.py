@@ -16,12 +16,14 @@ class _Add(Protocol):
 
 
 def add_steering(add: _Add, run_id: _Option, common: Sequence[_Option]) -> None:
-    """Add ``signal``, ``publish``, ``pause``, ``resume``, ``retry``, ``rollback``, ``patch`` and ``mark``."""
+    """Add ``signal``, ``publish``, ``pause``, ``resume``, ``retry``, ``rerun``, ``rollback``, ``patch``, ``mark``."""
     add("signal", "give a wait of a run what it waits for", run_id, _wait, *common, _payload, _action, _id, _visit)
     add("publish", "resume whatever waits for an event", _event, *common, _run, _payload, _action, _id)
     add("pause", "hand out no more nodes of a run until it is resumed", run_id, *common)
     add("resume", "let a paused run go on", run_id, *common)
     add("retry", "start a run again that failed or was cancelled", run_id, _nodes, *common)
+    told = "make a new run that takes over from a run what came before a node, and go on from there"
+    add("rerun", told, run_id, _from, *common, _input, _context, _as)
     add("rollback", "undo what a run has done, and start again or end it", run_id, *common, _to)
     add("patch", "set or delete context keys of a run", run_id, _keys, *common, _delete)
     add("mark", "complete a node by hand", run_id, _node, *common, _output, _action)
@@ -69,6 +71,25 @@ def _visit(parser: argparse.ArgumentParser) -> None:
 
 def _to(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", metavar="NODE", help="start again from this node (default: undo all and end the run)")
+
+
+def _from(parser: argparse.ArgumentParser) -> None:
+    told = "run this node again, and all that follows from it"
+    parser.add_argument("--from", metavar="NODE", dest="from_node", required=True, help=told)
+
+
+def _input(parser: argparse.ArgumentParser) -> None:
+    told = "another input for that node: JSON, @file, or - for standard input (default: the one that it had)"
+    parser.add_argument("--input", metavar="JSON", help=told)
+
+
+def _context(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--context", metavar="JSON", help="context keys that are changed: a JSON object, @file or -")
+
+
+def _as(parser: argparse.ArgumentParser) -> None:
+    told = "an id of your own for the new run; the same command again finds the same run"
+    parser.add_argument("--as", metavar="ID", dest="new_run_id", help=told)
 
 
 def _keys(parser: argparse.ArgumentParser) -> None:

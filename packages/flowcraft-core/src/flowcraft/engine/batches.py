@@ -148,6 +148,8 @@ def item_failed(
 
 def item_dropped(draft: Draft, slot: int) -> None:
     """A draining item visit was abandoned."""
+    activation = draft.head.active[slot]
+    draft.note("item:cancelled", slot, activation.visit, reason="drained")
     _end(draft, slot, CANCELLED)
 
 
@@ -229,6 +231,7 @@ def go_on(draft: Draft, node: int) -> None:
     if batch.busy or batch.away:
         return
     if batch.ending == LOST:
+        draft.came_to_nothing(node)
         draft.note("node:cancelled", node, batch.visit, reason="nobody needs it any more")
         draft.settle(node, stopped_state(draft, node, CANCELLED))
         draft.send(node, DEAD)

@@ -6,13 +6,14 @@ from flowcraft.constructs import ITEMS, LOOP, SCATTER
 from flowcraft.engine.draft import MISSING, Draft
 from flowcraft.engine.events import Command, MarkCompleted, Patch, Pause, Retry, Rollback, Unpause
 from flowcraft.engine.head import (
-    COMPLETED,
     DRAINING,
+    GIVEN_UP,
     PARKED,
     PENDING,
     READY,
     RETRYING,
     WAITING,
+    WAS_OPEN,
     Activation,
     Failure,
     Head,
@@ -26,7 +27,16 @@ from flowcraft.engine.stopping import stop
 from flowcraft.graph import Graph
 from flowcraft.model import ErrorInfo, ValueKey
 
-__all__ = ["apply_command", "can_mark", "failed_nodes", "go_on_undoing", "is_undoing", "undo_failed", "undone"]
+__all__ = [
+    "apply_command",
+    "can_mark",
+    "failed_nodes",
+    "go_on_undoing",
+    "is_undoing",
+    "undo_failed",
+    "undone",
+    "was_stopped",
+]
 
 
 def apply_command(draft: Draft, event: Command) -> bool:
@@ -88,9 +98,11 @@ def _mark(draft: Draft, event: MarkCompleted) -> bool:
             draft.ready.remove(node)
         elif head.states[node] == READY:
             draft.revoked.append((node, old))
-        visit = old.visit
+        visit = old.before[0][1] if old.before else old.visit  # its own, not that of a fallback that runs for it
     elif draft.graph.repeats[node]:
         visit = head.visits[node] = head.visits.get(node, 0) + 1
+        if head.given.get(node) == 0:
+            del head.given[node]  # this was the visit that an input was given for
         scope = draft.graph.header_of.get(node)
         if scope is not None:
             head.rounds[scope] = head.rounds.get(scope, 0) + 1
@@ -104,8 +116,13 @@ def _mark(draft: Draft, event: MarkCompleted) -> bool:
 
 
 def failed_nodes(graph: Graph, head: Head) -> list[int]:
-    """The nodes whose failure counts."""
-    return sorted({f.node for f in head.failures if not absolved(graph, head, f.node)})
+    """The nodes whose failure counts; of a fallback's edges, the node that it stood in for."""
+    return sorted({f.owner if f.owner >= 0 else f.node for f in head.failures if not absolved(graph, head, f.node)})
+
+
+def was_stopped(head: Head) -> bool:
+    """Whether anything was cancelled when the run was stopped; a fallback that nobody had needed was not."""
+    return any(how not in (GIVEN_UP, WAS_OPEN) for how in head.halted.values())
 
 
 def _retry(draft: Draft, event: Retry) -> bool:
@@ -113,7 +130,7 @@ def _retry(draft: Draft, event: Retry) -> bool:
     if head.phase not in ("failed", "cancelled"):
         return False
     nodes = list(event.nodes) or failed_nodes(graph, head)
-    if not nodes and not head.halted:
+    if not nodes and not was_stopped(head):
         return False
     new_epoch(draft)
     reset_from(draft, nodes)
@@ -131,7 +148,7 @@ def _roll_back(draft: Draft, event: Rollback) -> bool:
         stop(draft, "undoing", "")
     head.paused = False
     head.goal = () if event.node is None else (event.node,)
-    head.undo = [pair for pair in head.done if pair[0] in undone]
+    head.undo = [done for done in head.done if done[2] in undone]
     draft.note("run:undoing", visits=len(head.undo))
     return True
 
@@ -147,10 +164,13 @@ def is_undoing(draft: Draft, slot: int) -> bool:
 def go_on_undoing(draft: Draft) -> None:
     """Nothing is active: undo the next visit, or start again, or end the run."""
     graph, head = draft.graph, draft.head
+    reset = affected(graph, head, head.goal) if head.goal else frozenset(range(graph.node_count))
+    while head.undo and head.undo[-1][2] not in reset:
+        head.undo.pop()  # it completed while the rollback waited for it, and stays
     if head.undo:
-        node, visit = head.undo[-1]
-        head.fallbacks.pop(graph.compensation[node], None)
+        node, visit, _ = head.undo[-1]
         activation = Activation(draft.nonce, draft.now, visit, runs=graph.compensation[node], before=((node, visit),))
+        head.was = head.states[node]
         draft.resume(node, activation)
         return
     goal, head.goal = head.goal, ()
@@ -165,9 +185,8 @@ def undone(draft: Draft, node: int) -> None:
     """A visit has been undone."""
     head = draft.head
     activation = head.active.pop(node)
-    head.states[node] = COMPLETED
-    pair = head.undo.pop()
-    head.done.remove(pair)
+    head.states[node] = head.was
+    head.done.remove(head.undo.pop())
     draft.note("node:undone", node, activation.visit, activation.attempt, by=draft.graph.ids[activation.runs],
                **draft.take_measured())  # fmt: skip
 
@@ -184,7 +203,7 @@ def undo_failed(
         return
     name = graph.ids[activation.runs]
     draft.write(ValueKey("error", name, activation.visit), draft.encode(error.to_dict()))
-    head.states[node] = COMPLETED
+    head.states[node] = head.was
     head.failures.append(Failure(node, ((activation.runs, activation.visit),)))
     head.undo, head.goal = [], ()
     head.phase, head.cause = "failing", f"node {graph.ids[node]!r} could not be undone: {error}"

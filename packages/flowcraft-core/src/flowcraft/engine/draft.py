@@ -17,6 +17,7 @@ from flowcraft.engine.head import (
     COMPLETED,
     DEAD,
     DRAINING,
+    GIVEN_UP,
     LIVE,
     MARK_FAILED,
     OPEN,
@@ -24,7 +25,6 @@ from flowcraft.engine.head import (
     SETTLED,
     UNMARKED,
     UPSET,
-    VOID,
     WAITING,
     Activation,
     Head,
@@ -101,8 +101,8 @@ class Draft:
     __slots__ = (
         "_altered", "_shared", "changed", "children", "decode", "deleted", "encode", "ended", "exits", "facts",
         "failed", "finals", "fired",
-        "graph", "head", "left", "measured", "nonce", "now", "read", "ready", "revoked", "scheduled", "special",
-        "spread", "times", "unneeded", "values", "work",
+        "graph", "head", "judged", "left", "measured", "nonce", "now", "read", "ready", "revoked", "scheduled",
+        "special", "spread", "times", "unneeded", "values", "work",
     )  # fmt: skip
 
     def __init__(
@@ -150,6 +150,8 @@ class Draft:
         self.scheduled: float | None = None
         self.changed = False
         self.failed = False
+        #: So many failures were judged before, whether they stop the run.
+        self.judged = len(self.head.failures)
         self.measured: dict[str, object] = {}
         self._shared: dict[tuple[int, int], Activation] = {}
         self._altered: dict[tuple[int, int], tuple[Activation, Activation]] = {}
@@ -178,6 +180,8 @@ class Draft:
         head, function = self.head, node if runs < 0 else runs
         if self.graph.repeats[function]:
             visit = head.visits[function] = head.visits.get(function, 0) + 1
+            if runs < 0 and head.given.get(node) == 0:
+                head.given[node] = visit
             scope = self.graph.header_of.get(node)
             if scope is not None and runs < 0:
                 head.rounds[scope] = head.rounds.get(scope, 0) + 1
@@ -252,25 +256,30 @@ class Draft:
         self.note("node:draining", node, activation.visit, activation.attempt)
         return False
 
+    def came_to_nothing(self, node: int) -> None:
+        """A visit that had begun was cancelled: its number is not given to another one."""
+        if not self.graph.repeats[node]:
+            self.head.halted.setdefault(node, GIVEN_UP)
+
     def mark(self, edge: int, mark: int) -> None:
         """Set an edge's mark, once; what it decides is queued."""
-        marks = self.head.marks
-        old = marks[edge]
+        head = self.head
+        old = head.mark_of(edge)
         if old == UNMARKED:
-            marks[edge] = mark
+            head.put_mark(edge, mark)
             target = self.graph.dst[edge]
             if edge < self.graph.in_mid[target]:
                 self.work.append(target)
             if mark == LIVE and self.graph.early[edge]:
                 self.exits += self.graph.early[edge]
-        elif old not in (VOID, LIVE) and old != mark:
+        elif old not in (LIVE, mark):
             raise AssertionError(f"edge {edge} of {self.graph.ids[self.graph.src[edge]]!r} is marked twice")
 
     def send(self, node: int, mark: int) -> None:
         """Mark what is unmarked of a settled node's edges, except those that wait for the end of a scope."""
-        marks, exits = self.head.marks, self.graph.exits_scope
+        head, exits = self.head, self.graph.exits_scope
         for edge in self.graph.out[node]:
-            if marks[edge] == UNMARKED and not exits[edge]:
+            if not exits[edge] and head.mark_of(edge) == UNMARKED:
                 self.mark(edge, mark)
 
     def settle(self, node: int, state: int) -> None:

@@ -11,9 +11,9 @@ __all__ = ["fallback_state", "finish", "stopped_state"]
 
 def fallback_state(draft: Draft, node: int) -> int:
     """The final state of a fallback node: what its visits for others and its ordinary one came to."""
-    ran, succeeded = draft.head.fallbacks.get(node, (False, False))
+    ran = draft.head.fallbacks.get(node)
     if ran:
-        return COMPLETED if succeeded else FAILED
+        return COMPLETED if any(ran.values()) else FAILED
     return draft.head.ordinary.get(node, CANCELLED)
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "DRAINING",
     "FAILED",
     "FAILED_LATE",
+    "GIVEN_UP",
     "HELD",
     "LIVE",
     "MARK_FAILED",
@@ -66,8 +67,9 @@ STATE_NAMES: Final[tuple[NodeState, ...]] = (
     "completed", "failed", "skipped", "skipped", "cancelled", "pending", "waiting",
 )  # fmt: skip
 
-# What a node was doing when its run was stopped: not yet pending decided, begun, an open fallback; or it failed later.
-NOT_BEGUN, BEGUN, WAS_OPEN, FAILED_LATE = range(4)
+# What a node was doing when its run was stopped: pending, begun, an open fallback; or it failed later. Or it had begun
+# and was not needed any more: then it stays cancelled, but if it is reset all the same, its next visit is another one.
+NOT_BEGUN, BEGUN, WAS_OPEN, FAILED_LATE, GIVEN_UP = range(5)
 
 # Marks of an edge, four bits each. VOID: does not apply in this visit of its scope.
 UNMARKED, LIVE, DEAD, MARK_FAILED, VOID = range(5)
@@ -95,10 +97,14 @@ class Activation:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An unhandled failure: the node, and the (node, visit) pairs whose errors tell why."""
+    """An unhandled failure: the node, and the (node, visit) pairs whose errors tell why.
+
+    ``owner``: of a fallback whose own edges could not be judged, the node that it stood in for (-1: none).
+    """
 
     node: int
     visits: tuple[tuple[int, int], ...]
+    owner: int = -1
 
 
 @dataclass(slots=True)
@@ -110,20 +116,27 @@ class Head:
     * ``last``: the state of the last visit that ran, of nodes that were reset.
     * ``wins``: the edges that fired a join of the kind at least n, or opened a visit.
     * ``mark_visits``: which visit of its source a LIVE edge speaks of, where that can be another than the latest.
+    * ``brought``: by back edge that sent its header round, the visit of its source that did.
     * ``rounds``: visits of a scope's header in this opening.
-    * ``fallbacks``: (ran, succeeded) of fallback nodes; ``ordinary``: how their own visit ended.
+    * ``fallbacks``: by fallback node, for whom it ran (itself: its ordinary visit), and whether that succeeded;
+      ``ordinary``: how its own visit ended.
+    * ``choosers``: by LIVE edge of a fallback node, for whom it was chosen, and by which visit.
     * ``fired``: joins of the kind at least n that fired in an earlier visit of their scope.
     * ``logged``: the number of the oldest notes that are kept, then how many records each notes since then hold.
     * ``entered``: the marks of edges into a scope that does not heed them in its later visits.
     * ``batches``: the item visits of a batch's item node, also of one that has ended.
     * ``answered``: by wait, the visits that signals ended, with the ids of the signals; the latest hundred.
-    * ``mailbox``: by wait and visit, the id and action of a signal that came early; its payload is a value.
-    * ``done``: completed visits that a rollback would undo, in order; ``undo``: those that are still to be undone, and
-      ``goal``: the nodes that start again afterwards (none: the run ends).
-    * ``halted``: what nodes were doing when the run was stopped; ``late``: (node, visit, action) of what completed
-      since then.
+    * ``mailbox``: by wait and visit, the id of a signal that came early, and whether it has an action; its payload
+      and its action are values.
+    * ``done``: completed visits that a rollback would undo, in order, and for whom they were; ``undo``: those that are
+      still to be undone, ``goal``: the nodes that start again afterwards (none: the run ends), and ``was``: the state
+      of the node of which a visit is being undone.
+    * ``halted``: what nodes were doing when the run was stopped, or that they were given up; ``late``: (node, visit,
+      action, for whom) of what completed since then.
     * ``frozen``: by scatter, how many items it has made, and its visit that made them.
     * ``parent``: the run, node and item that this run is a subflow of; ``depth``: how many runs are above it.
+    * ``origin``: the run that this one took over from, and the node where it began again; ``given``: by node, the visit
+      whose input was given for that; 0: the next one of a node that repeats.
     """
 
     states: bytearray
@@ -132,6 +145,7 @@ class Head:
     paused: bool = False
     depth: int = 0
     parent: tuple[str, str, int] | None = None
+    origin: tuple[str, str] | None = None
     epoch: int = 1
     seq: int = 0
     wake_at: float | None = None
@@ -145,8 +159,10 @@ class Head:
     last: dict[int, int] = field(default_factory=dict[int, int])
     wins: dict[int, tuple[int, ...]] = field(default_factory=dict[int, tuple[int, ...]])
     mark_visits: dict[int, int] = field(default_factory=dict[int, int])
+    brought: dict[int, int] = field(default_factory=dict[int, int])
     rounds: dict[int, int] = field(default_factory=dict[int, int])
-    fallbacks: dict[int, tuple[bool, bool]] = field(default_factory=dict[int, tuple[bool, bool]])
+    fallbacks: dict[int, dict[int, bool]] = field(default_factory=dict[int, dict[int, bool]])
+    choosers: dict[int, list[tuple[int, int]]] = field(default_factory=dict[int, list[tuple[int, int]]])
     ordinary: dict[int, int] = field(default_factory=dict[int, int])
     fired: set[int] = field(default_factory=set[int])
     failures: list[Failure] = field(default_factory=list[Failure])
@@ -156,13 +172,15 @@ class Head:
     mailbox: dict[tuple[int, int], tuple[str, str | None]] = field(
         default_factory=dict[tuple[int, int], tuple[str, str | None]]
     )
-    done: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
-    undo: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+    done: list[tuple[int, int, int]] = field(default_factory=list[tuple[int, int, int]])
+    undo: list[tuple[int, int, int]] = field(default_factory=list[tuple[int, int, int]])
     goal: tuple[int, ...] = ()
+    was: int = 0
     entered: dict[int, int] = field(default_factory=dict[int, int])
     halted: dict[int, int] = field(default_factory=dict[int, int])
-    late: list[tuple[int, int, str | None]] = field(default_factory=list[tuple[int, int, str | None]])
+    late: list[tuple[int, int, str | None, int]] = field(default_factory=list[tuple[int, int, str | None, int]])
     frozen: dict[int, tuple[int, int]] = field(default_factory=dict[int, tuple[int, int]])
+    given: dict[int, int] = field(default_factory=dict[int, int])
 
     def state(self, slot: int) -> int:
         """The state of a node or of an item visit."""
@@ -174,6 +192,22 @@ class Head:
             self.states[slot] = state
         else:
             self.batches[node_of(slot)].states[item_of(slot)] = state
+
+    def latest_visit(self, node: int, *, repeats: bool) -> int:
+        """The visit that began last, or will be the first; 0: it can repeat, and none has begun."""
+        return self.visits.get(node, 0 if repeats else 1)
+
+    def mark_of(self, edge: int) -> int:
+        """The mark of an edge, also if the scope that it leads into has gone round and heeds it no more."""
+        mark = self.marks[edge]
+        return mark if mark != VOID else self.entered.get(edge, UNMARKED)
+
+    def put_mark(self, edge: int, mark: int) -> None:
+        """Set what `mark_of` tells."""
+        if self.marks[edge] == VOID:
+            self.entered[edge] = mark
+        else:
+            self.marks[edge] = mark
 
     @property
     def terminal(self) -> bool:

@@ -65,13 +65,14 @@ def encode_head(head: Head) -> bytes:
     }  # fmt: skip
     sparse: list[tuple[str, object]] = [
         ("c", head.cause), ("v", head.visits), ("u", head.outputs), ("l", head.last), ("i", head.wins),
-        ("m", head.mark_visits), ("r", head.rounds), ("f", head.fallbacks), ("y", head.ordinary),
-        ("g", sorted(head.fired)), ("k", head.logged),
-        ("x", [[f.node, f.visits] for f in head.failures]),
+        ("m", head.mark_visits), ("R", head.brought), ("r", head.rounds), ("f", head.fallbacks), ("y", head.ordinary),
+        ("C", head.choosers), ("g", sorted(head.fired)), ("k", head.logged),
+        ("x", [[f.node, f.visits, f.owner] for f in head.failures]),
         ("B", [[node, batch.to_row(), len(data)] for node, batch, data in batches]),
         ("A", head.answered), ("M", [[*at, *signal] for at, signal in head.mailbox.items()]),
-        ("D", head.done), ("U", head.undo), ("G", head.goal), ("P", head.parent), ("h", head.depth),
+        ("D", head.done), ("U", head.undo), ("G", head.goal), ("W", head.was), ("P", head.parent), ("h", head.depth),
         ("z", int(head.paused)), ("H", head.halted), ("L", head.late), ("F", head.frozen), ("E", head.entered),
+        ("O", head.origin), ("V", head.given),
     ]  # fmt: skip
     header |= {name: value for name, value in sparse if value}
     text = json.dumps(header, separators=(",", ":")).encode()
@@ -143,6 +144,14 @@ def _decode(data: bytes) -> Head:
         raise ValueError("its parts do not fit together")
     if any(batch.states.translate(None, _STATES) for batch in batches.values()):
         raise ValueError("a batch has unknown states")
+    return _head(header, states, marks, active, batches)
+
+
+def _head(
+    header: dict[str, object], states: bytearray, marks: bytearray, active: dict[int, Activation],
+    batches: dict[int, Batch],
+) -> Head:  # fmt: skip
+    """What is sparse, beside what is dense."""
     return Head(
         states=states,
         marks=marks,
@@ -160,15 +169,21 @@ def _decode(data: bytes) -> Head:
         last=_numbers(header.get("l")),
         wins={int(n): tuple(w) for n, w in cast("dict[str, list[int]]", header.get("i", {})).items()},
         mark_visits=_numbers(header.get("m")),
+        brought=_numbers(header.get("R")),
         rounds=_numbers(header.get("r")),
         fallbacks={
-            int(n): (bool(f[0]), bool(f[1])) for n, f in cast("dict[str, list[bool]]", header.get("f", {})).items()
+            int(n): {int(owner): bool(worked) for owner, worked in ran.items()}
+            for n, ran in cast("dict[str, dict[str, bool]]", header.get("f", {})).items()
+        },
+        choosers={
+            int(e): [(owner, visit) for owner, visit in rows]
+            for e, rows in cast("dict[str, list[tuple[int, int]]]", header.get("C", {})).items()
         },
         ordinary=_numbers(header.get("y")),
         fired=set(cast("list[int]", header.get("g", ()))),
         failures=[
-            Failure(node, tuple((n, v) for n, v in visits))
-            for node, visits in cast("list[tuple[int, list[tuple[int, int]]]]", header.get("x", []))
+            Failure(node, tuple((n, v) for n, v in visits), owner)
+            for node, visits, owner in cast("list[tuple[int, list[tuple[int, int]], int]]", header.get("x", []))
         ],
         logged=[int(_number(count)) for count in cast("list[int]", header.get("k", []))],
         batches=batches,
@@ -180,18 +195,24 @@ def _decode(data: bytes) -> Head:
             (node, visit): (name, action)
             for node, visit, name, action in cast("list[tuple[int, int, str, str | None]]", header.get("M", []))
         },
-        done=_pairs(header.get("D", [])),
-        undo=_pairs(header.get("U", [])),
+        done=_triples(header.get("D", [])),
+        undo=_triples(header.get("U", [])),
         goal=tuple(cast("list[int]", header.get("G", ()))),
+        was=cast("int", header.get("W", 0)),
         parent=_parent(header.get("P")),
         depth=cast("int", header.get("h", 0)),
         paused=bool(header.get("z", 0)),
         halted=_numbers(header.get("H")),
-        late=[(n, v, action) for n, v, action in cast("list[tuple[int, int, str | None]]", header.get("L", []))],
+        late=[
+            (node, visit, action, owner)
+            for node, visit, action, owner in cast("list[tuple[int, int, str | None, int]]", header.get("L", []))
+        ],
         frozen={
             int(n): (count, v) for n, (count, v) in cast("dict[str, tuple[int, int]]", header.get("F", {})).items()
         },
         entered=_numbers(header.get("E")),
+        origin=_origin(header.get("O")),
+        given=_numbers(header.get("V")),
     )
 
 
@@ -241,8 +262,15 @@ def _numbers(raw: object) -> dict[int, int]:
     return {int(key): int(_number(value)) for key, value in cast("dict[str, int]", raw or {}).items()}
 
 
-def _pairs(raw: object) -> list[tuple[int, int]]:
-    return [(int(one), int(two)) for one, two in cast("list[tuple[int, int]]", raw)]
+def _triples(raw: object) -> list[tuple[int, int, int]]:
+    return [(int(one), int(two), int(three)) for one, two, three in cast("list[tuple[int, int, int]]", raw)]
+
+
+def _origin(raw: object) -> tuple[str, str] | None:
+    if raw is None:
+        return None
+    run_id, node_id = cast("tuple[str, str]", raw)
+    return run_id, node_id
 
 
 def _parent(raw: object) -> tuple[str, str, int] | None:

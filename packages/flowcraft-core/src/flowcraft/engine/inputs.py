@@ -8,9 +8,10 @@ from typing import cast
 
 from flowcraft.blueprint_expressions import InputPath
 from flowcraft.constructs import GATHER
-from flowcraft.engine.draft import MISSING, output_key, output_visit
-from flowcraft.engine.head import FAILED, LIVE, VOID, Head
-from flowcraft.engine.routes import edge_key, keys_of
+from flowcraft.engine.draft import MISSING, output_key
+from flowcraft.engine.head import FAILED, LIVE, VOID, Activation, Head
+from flowcraft.engine.joins import goes_round
+from flowcraft.engine.routes import edge_key, given_key, keys_of, speaks_of
 from flowcraft.engine.slots import CHUNK, NODE_MASK, chunk_key, item_of, node_of, result_key
 from flowcraft.expressions import Reference
 from flowcraft.graph import Graph
@@ -38,6 +39,8 @@ def input_plan(graph: Graph, head: Head, node: int) -> InputPlan:
     activation = head.active.get(node)
     direct = graph.direct[node] if head.epoch == 1 else None  # what is known in advance is of first visits
     plan = _ordinary(graph, head, node) if direct is None else _single(direct)
+    if activation is not None and node in head.given and head.given[node] == _visit_of(activation):
+        plan = _single(given_key(graph.ids[node]))
     if activation is not None and 0 <= activation.runs == graph.compensation[node]:
         return _for_compensation(graph, head, node, activation.visit, plan)
     for failed, visit in activation.before if activation is not None else ():
@@ -45,12 +48,21 @@ def input_plan(graph: Graph, head: Head, node: int) -> InputPlan:
     return plan
 
 
+def _visit_of(activation: Activation) -> int:
+    """The visit of the active node itself, also while another node stands in for it, or undoes it."""
+    return activation.before[0][1] if activation.before else activation.visit
+
+
 def _for_compensation(graph: Graph, head: Head, node: int, visit: int, plan: InputPlan) -> InputPlan:
-    """What a completed visit got and made. The input of an earlier visit than the latest is not known any more."""
-    output, latest = output_key(graph, node, visit), output_visit(graph, head, node) in (0, visit)
+    """What a completed visit got and made.
+
+    What a visit of an earlier round got is not known any more, nor what one got that stood in for another node.
+    """
+    output, owner = output_key(graph, node, visit), head.undo[-1][2]
+    known = owner == node and node not in head.last and head.visits.get(node, 1) == visit
 
     def build(read: Read) -> object:
-        return {"input": plan.build(read) if latest else None, "output": _or_none(read(output)), "visit": visit}
+        return {"input": plan.build(read) if known else None, "output": _or_none(read(output)), "visit": visit}
 
     return InputPlan((*plan.keys, output), build)
 
@@ -142,7 +154,7 @@ def _first_of_each(graph: Graph, head: Head, live: tuple[int, ...]) -> tuple[int
     first: dict[int, int] = {}
     for e in live:
         best = first.setdefault(graph.src[e], e)
-        if head.mark_visits.get(e, 0) < head.mark_visits.get(best, 0):
+        if speaks_of(graph, head, e) < speaks_of(graph, head, best):
             first[graph.src[e]] = e
     return tuple(first.values())
 
@@ -150,8 +162,7 @@ def _first_of_each(graph: Graph, head: Head, live: tuple[int, ...]) -> tuple[int
 def _predecessors(graph: Graph, head: Head, node: int) -> int:
     """How many predecessors apply to this visit."""
     low, high = graph.in_lo[node], graph.in_mid[node]
-    wins = head.wins.get(node)
-    if wins and wins[0] >= high:  # a later visit of the scope that this node heads
+    if goes_round(graph, head, node):
         return len({graph.src[e] for e in range(high, graph.in_hi[node])})
     return len({graph.src[e] for e in range(low, high) if head.marks[e] != VOID})
 

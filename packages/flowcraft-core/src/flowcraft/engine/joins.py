@@ -25,7 +25,7 @@ from flowcraft.engine.head import (
 )
 from flowcraft.graph import Graph
 
-__all__ = ["absolved", "fired_by_join", "give_up", "give_up_losers", "resolve"]
+__all__ = ["absolved", "fired_by_join", "give_up", "give_up_losers", "goes_round", "resolve"]
 
 
 def resolve(draft: Draft, node: int) -> None:
@@ -96,6 +96,8 @@ def give_up(draft: Draft, node: int) -> None:
         if state == SPREAD:
             draft.unneeded.append(node)
         return
+    if state != PENDING:
+        draft.came_to_nothing(node)
     draft.note("node:cancelled", node, reason="it is not needed any more")
     draft.decide(node, CANCELLED)
 
@@ -103,6 +105,12 @@ def give_up(draft: Draft, node: int) -> None:
 def fired_by_join(graph: Graph, head: Head, node: int) -> bool:
     """Whether the join fired in the current visit of its scope; a header that goes round did not fire by its join."""
     return graph.at_least[node] > 0 and node in head.wins and head.wins[node][0] < graph.in_mid[node]
+
+
+def goes_round(graph: Graph, head: Head, header: int) -> bool:
+    """Whether the scope of this header is in a later visit than the first of its opening."""
+    wins = head.wins.get(header)
+    return wins is not None and wins[0] >= graph.in_mid[header]
 
 
 def _losers(draft: Draft, seeds: Sequence[int]) -> list[int]:

@@ -28,9 +28,10 @@ from flowcraft.engine.head import (
     Failure,
     Head,
 )
+from flowcraft.engine.joins import goes_round
 from flowcraft.engine.matching import Match
 from flowcraft.engine.propagate import propagate
-from flowcraft.engine.routes import transform_key
+from flowcraft.engine.routes import erase_unread, spoken_of, transform_key
 from flowcraft.engine.slots import NODE_MASK, item_of, item_slot, node_of
 from flowcraft.engine.transition import Effects, seal
 from flowcraft.errors import MigrationRefused
@@ -43,12 +44,13 @@ __all__ = ["HEAD_FIELDS", "Migrated", "migrate"]
 HEAD_FIELDS: Final = {
     "as it is": {
         "phase", "paused", "depth", "parent", "epoch", "seq", "wake_at", "started_at", "cause", "tokens", "logged",
+        "origin", "was",
     },
     "by node": {
         "states", "active", "visits", "outputs", "last", "wins", "fallbacks", "ordinary", "fired", "failures",
-        "batches", "answered", "mailbox", "done", "undo", "goal", "halted", "late", "frozen",
+        "batches", "answered", "mailbox", "done", "undo", "goal", "halted", "late", "frozen", "given",
     },
-    "by edge": {"marks", "mark_visits", "entered"},
+    "by edge": {"marks", "mark_visits", "brought", "choosers", "entered"},
     "by scope": {"rounds"},
     "by blueprint": {"deadline"},
 }  # fmt: skip
@@ -79,6 +81,8 @@ def migrate(old: Graph, new: Graph, head: Head, *, draft: Callable[[Graph, Head]
     made = draft(new, moved)
     made.changed = True
     made.note("run:migrated", old=old.content_hash, new=new.content_hash)
+    for node, visit in sorted(plan.unread()):
+        erase_unread(made, node, visit)
     _decide(made)
     return Migrated(moved, seal(made), plan.moved_values())
 
@@ -98,7 +102,7 @@ def _decide(draft: Draft) -> None:
     draft.finals.extend(n for n, state in enumerate(head.states) if state == OPEN)
     draft.fired.extend(n for n, state in enumerate(head.states) if n in head.wins or state == CANCELLED)
     draft.exits += [s for s, plan in enumerate(graph.scopes) if s and any(head.marks[e] == LIVE for e in plan.early)]
-    draft.failed = bool(head.failures)
+    draft.failed, draft.judged = bool(head.failures), 0
     propagate(draft)
 
 
@@ -136,23 +140,36 @@ class _Move(Match):
             wins={self.node(n): tuple(self.edge[e] for e in edges) for n, edges in before.wins.items()},
             mark_visits=mark_visits,
             rounds={new.header_of[self.node(old.scopes[s].header)]: count for s, count in before.rounds.items()},
-            fallbacks={self.node(n): ran for n, ran in before.fallbacks.items()},
+            fallbacks={
+                self.node(n): {self.node(owner): worked for owner, worked in ran.items()}
+                for n, ran in before.fallbacks.items()
+            },
+            brought={self.edge[e]: visit for e, visit in before.brought.items()},
+            choosers={
+                self.edge[e]: [(self.node(owner), visit) for owner, visit in rows]
+                for e, rows in before.choosers.items()
+                if e in self.edge
+            },
             ordinary=ordinary,
             fired={self.node(n) for n in before.fired},
-            failures=[Failure(self.node(f.node), self._visits(f.visits)) for f in before.failures],
+            failures=[
+                Failure(self.node(f.node), self._visits(f.visits), f.owner if f.owner < 0 else self.node(f.owner))
+                for f in before.failures
+            ],
             batches={
                 self.node(n): replace(batch, states=bytearray(batch.states), away=set(batch.away))
                 for n, batch in before.batches.items()
             },
             answered={self.node(n): list(answers) for n, answers in before.answered.items()},
             mailbox={(self.node(n), visit): signal for (n, visit), signal in before.mailbox.items()},
-            done=[pair for pair in self._visits(before.done) if new.compensation[pair[0]] >= 0],
-            undo=list(self._visits(before.undo)),
+            done=[done for done in self._done(before.done) if new.compensation[done[0]] >= 0],
+            undo=self._done(before.undo),
             goal=tuple(self.node(n) for n in before.goal),
             entered=entered,
             halted=self._by_node(before.halted),
-            late=[(self.node(n), visit, action) for n, visit, action in before.late],
+            late=[(self.node(n), visit, action, self.node(owner)) for n, visit, action, owner in before.late],
             frozen={self.node(n): made for n, made in before.frozen.items()},
+            given=self._by_node(before.given),
         )
 
     def _by_node(self, numbers: Mapping[int, int]) -> dict[int, int]:
@@ -160,6 +177,9 @@ class _Move(Match):
 
     def _visits(self, pairs: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
         return tuple((self.node(n), visit) for n, visit in pairs)
+
+    def _done(self, visits: Iterable[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+        return [(self.node(n), visit, self.node(owner)) for n, visit, owner in visits]
 
     def _active(self) -> dict[int, Activation]:
         """One object for those that share one, as before: the head stays small."""
@@ -220,13 +240,20 @@ class _Move(Match):
     def _not_heeded(self, edge: int) -> bool:
         """Whether the edge leads into a cycle that has gone round."""
         entered = [s for s in self.scopes if edge in self.new.scopes[self.moved_scope(s)].entering]
-        return any(self.before.rounds.get(s, 0) > 1 for s in entered)
+        return any(goes_round(self.old, self.before, self.old.scopes[s].header) for s in entered)
+
+    def unread(self) -> set[tuple[int, int]]:
+        """The visits that edges spoke of which are no more, and that would have been undone by what undoes no more."""
+        gone = spoken_of(self.old, self.before, (e for e in range(len(self.old.src)) if e not in self.edge))
+        gone |= {(n, visit) for n, visit, _ in self.before.done}
+        return {(self.node(n), visit) for n, visit in gone}
 
     def moved_values(self) -> tuple[tuple[ValueKey, ValueKey], ...]:
         """What transforms made is stored by the numbers of edges, which are others now."""
         found: list[tuple[ValueKey, ValueKey]] = []
         for e, made in self.edge.items():
             if self._carries(e) and self.old.transform[e] is not None and e != made:
-                visit = self.before.mark_visits.get(e) or output_visit(self.old, self.before, self.old.src[e])
-                found.append((transform_key(e, visit), transform_key(made, visit)))
+                visits = {visit for _, visit in spoken_of(self.old, self.before, (e,))}
+                visits = visits or {output_visit(self.old, self.before, self.old.src[e])}
+                found += [(transform_key(e, each), transform_key(made, each)) for each in sorted(visits)]
         return tuple(found)

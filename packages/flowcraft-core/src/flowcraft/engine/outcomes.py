@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from flowcraft.engine.actions import keep_action
 from flowcraft.engine.draft import Cell, Draft, output_key
 from flowcraft.engine.ending import fallback_state, stopped_state
 from flowcraft.engine.head import (
@@ -21,10 +22,11 @@ from flowcraft.engine.head import (
     SETTLED,
     UNMARKED,
     UPSET,
+    VOID,
     Activation,
     Failure,
 )
-from flowcraft.engine.routes import Route, plan_route, replaced_keys, take_route
+from flowcraft.engine.routes import Route, erase_unread, plan_route, take_route
 from flowcraft.errors import ConditionError
 from flowcraft.model import ErrorInfo, ValueKey
 
@@ -44,12 +46,12 @@ def complete(draft: Draft, node: int, output: Cell, action: str | None) -> None:
         _store_output(draft, other, visit, output)
     draft.note("node:completed", node, activation.visit, activation.attempt, action=action, by=graph.ids[function],
                **draft.take_measured())  # fmt: skip
-    _remember(draft, done)
+    _remember(draft, done, node)
     if head.phase != "running":
         if head.halted.pop(node, None) is not None:
-            head.late += [(other, visit, action) for other, visit in done]
+            head.late += [(other, visit, keep_action(draft, other, visit, action), node) for other, visit in done]
         head.states[node] = COMPLETED
-        _count(draft, done, succeeded=True)
+        _count(draft, done, node, succeeded=True)
         return
     drained = head.states[node] == DRAINING
     head.states[node] = COMPLETED  # now: an expression on a fallback's edges may name whom it stood in for
@@ -62,26 +64,26 @@ def complete(draft: Draft, node: int, output: Cell, action: str | None) -> None:
             routes.append((other, visit, plan_route(draft, other, output, action)))
         except ConditionError as error:
             unroutable[other] = error
-    _count(draft, [pair for pair in done if pair[0] not in unroutable], succeeded=True)
-    _count(draft, [pair for pair in done if pair[0] in unroutable], succeeded=False)
+    _count(draft, [pair for pair in done if pair[0] not in unroutable], node, succeeded=True)
+    _count(draft, [pair for pair in done if pair[0] in unroutable], node, succeeded=False)
     _close(draft, node, FAILED if node in unroutable else COMPLETED)
     for other, visit in done:
         if other in unroutable:
             _condition_failed(draft, other, visit, unroutable[other], owner=node)
     for other, visit, route in routes:
-        take_route(draft, other, visit, route)
+        take_route(draft, other, visit, route, owner=node)
     if drained:
         draft.send(node, DEAD)
 
 
-def route_late(draft: Draft, node: int, visit: int, action: str | None) -> None:
-    """A visit that completed while the run was stopped leads on, now that the run goes on."""
+def route_late(draft: Draft, node: int, visit: int, action: str | None, owner: int) -> None:
+    """A visit for ``owner`` that completed while the run was stopped leads on, now that the run goes on."""
     output = draft.cell(output_key(draft.graph, node, visit))
     try:
-        take_route(draft, node, visit, plan_route(draft, node, output, action))
+        take_route(draft, node, visit, plan_route(draft, node, output, action), owner=owner)
     except ConditionError as error:
         draft.head.states[node] = FAILED
-        _condition_failed(draft, node, visit, error, owner=node)
+        _condition_failed(draft, node, visit, error, owner=owner)
 
 
 def _complete_simply(draft: Draft, node: int, activation: Activation, output: Cell, action: str | None) -> None:
@@ -98,7 +100,9 @@ def _complete_simply(draft: Draft, node: int, activation: Activation, output: Ce
         draft.finals.append(fallback)
     marks, work = head.marks, draft.work
     for e in graph.out[node]:
-        if marks[e] == UNMARKED:
+        if marks[e] == VOID:
+            draft.mark(e, LIVE)
+        elif marks[e] == UNMARKED:
             marks[e] = LIVE
             target = graph.dst[e]
             if head.states[target] != PENDING:
@@ -111,35 +115,34 @@ def _complete_simply(draft: Draft, node: int, activation: Activation, output: Ce
                 work.append(target)
 
 
-def _remember(draft: Draft, done: Sequence[tuple[int, int]]) -> None:
+def _remember(draft: Draft, done: Sequence[tuple[int, int]], owner: int) -> None:
     """What a rollback would have to undo; one that is under way undoes it, too."""
-    for pair in done:
-        if draft.graph.compensation[pair[0]] >= 0:
-            draft.head.done.append(pair)
+    for node, visit in done:
+        if draft.graph.compensation[node] >= 0:
+            draft.head.done.append((node, visit, owner))
             if draft.head.phase == "undoing":
-                draft.head.undo.append(pair)
+                draft.head.undo.append((node, visit, owner))
 
 
-def _count(draft: Draft, visits: Sequence[tuple[int, int]], *, succeeded: bool) -> None:
-    """Remember of fallback nodes that they ran, and whether any of their visits succeeded."""
-    fallbacks = draft.head.fallbacks
+def _count(draft: Draft, visits: Sequence[tuple[int, int]], owner: int, *, succeeded: bool) -> None:
+    """Remember of fallback nodes that they ran for ``owner``, and whether that succeeded."""
+    head = draft.head
     for node, _ in visits:
         if draft.graph.namers[node]:
-            worked = succeeded or fallbacks.get(node, (True, False))[1]
-            fallbacks[node] = (True, worked)
-            if draft.head.phase != "running" and draft.head.states[node] in SETTLED:
-                draft.head.states[node] = COMPLETED if worked else FAILED
+            ran = head.fallbacks.setdefault(node, {})
+            ran[owner] = succeeded
+            if head.phase != "running" and head.states[node] in SETTLED:
+                head.states[node] = COMPLETED if any(ran.values()) else FAILED
 
 
 def _store_output(draft: Draft, node: int, visit: int, output: Cell) -> None:
     graph, head = draft.graph, draft.head
     if graph.repeats[node]:
         previous = head.outputs.get(node, 0)
-        if previous and previous != visit and graph.compensation[node] < 0:
-            for key in replaced_keys(graph, head, node, previous):
-                draft.erase(key)
         head.outputs[node] = visit
         head.last.pop(node, None)
+        if previous:
+            erase_unread(draft, node, previous)
     draft.write(output_key(graph, node, visit), output)
 
 
@@ -158,7 +161,7 @@ def _condition_failed(draft: Draft, node: int, visit: int, error: ConditionError
     draft.write(ValueKey("error", graph.ids[node], visit), draft.encode(info.to_dict()))
     if not graph.repeats[node]:
         head.outputs[node] = visit
-    head.failures.append(Failure(node, ((node, visit),)))
+    head.failures.append(Failure(node, ((node, visit),), -1 if node == owner else owner))
     draft.failed = True
     draft.note("node:failed", node, visit, error=str(info), by=graph.ids[node])
     if node == owner and not graph.namers[node]:
@@ -185,9 +188,9 @@ def fail(
                    **draft.take_measured())  # fmt: skip
         draft.activate(node, runs=fallback, before=done)
         return
-    _count(draft, done, succeeded=False)
+    _count(draft, done, node, succeeded=False)
     for other, _ in done:
-        if not head.fallbacks.get(other, (True, False))[1]:
+        if not any(head.fallbacks.get(other, {}).values()):
             _forget_output(draft, other)
     _fail_for_good(draft, node, done, error)
 
@@ -209,8 +212,7 @@ def _forget_output(draft: Draft, node: int) -> None:
     previous = head.outputs.pop(node, 0) if graph.repeats[node] else 0
     head.last.pop(node, None)
     if previous:
-        for key in replaced_keys(graph, head, node, previous):
-            draft.erase(key)
+        erase_unread(draft, node, previous)
 
 
 def _fail_for_good(draft: Draft, node: int, done: tuple[tuple[int, int], ...], error: ErrorInfo) -> None:
@@ -234,6 +236,7 @@ def _fail_for_good(draft: Draft, node: int, done: tuple[tuple[int, int], ...], e
 def drop(draft: Draft, node: int) -> None:
     """A draining visit was abandoned: nobody owes an outcome any more."""
     activation = draft.head.active.pop(node)
+    draft.came_to_nothing(node)
     draft.note("node:cancelled", node, activation.visit, reason="drained")
     if draft.head.phase != "running":
         draft.head.states[node] = stopped_state(draft, node, CANCELLED)

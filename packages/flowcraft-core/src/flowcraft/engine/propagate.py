@@ -17,10 +17,10 @@ def propagate(draft: Draft) -> None:
     """Decide all that follows from the marks and settlements so far."""
     work, special = draft.work, draft.special
     while True:
-        if special:
-            begin(draft, *special.popleft())
-        elif work:
+        if work:
             resolve(draft, work.popleft())
+        elif special:
+            begin(draft, *special.popleft())
         elif draft.spread:
             go_on(draft, draft.spread.pop())
         elif draft.finals:

@@ -16,12 +16,12 @@ from flowcraft.engine.head import (
     UPSET,
     VOID,
     Failure,
-    Head,
 )
 from flowcraft.engine.joins import fired_by_join, give_up
+from flowcraft.engine.routes import erase_unread, spoken_of
 from flowcraft.model import ErrorInfo, ValueKey
 
-__all__ = ["end_visit", "leads_out", "leave_loop"]
+__all__ = ["end_visit", "leave_loop"]
 
 
 def end_visit(draft: Draft, scope: int) -> None:
@@ -31,19 +31,14 @@ def end_visit(draft: Draft, scope: int) -> None:
     graph, head = draft.graph, draft.head
     plan = graph.scopes[scope]
     live = tuple(e for e in plan.back if head.marks[e] == LIVE)
-    if live and not any(leads_out(head, e) for e in plan.early):
+    if live and not any(head.mark_of(e) == LIVE for s in graph.chain[plan.header] for e in graph.scopes[s].early):
         if head.rounds.get(scope, 0) < graph.blueprint.max_visits:
             _reopen(draft, scope, live)
             return
         _exhaust(draft, plan.header)
     for e in plan.exits:
-        if head.marks[e] == UNMARKED:
+        if head.mark_of(e) == UNMARKED:
             draft.mark(e, MARK_FAILED if head.states[graph.src[e]] in UPSET else DEAD)
-
-
-def leads_out(head: Head, edge: int) -> bool:
-    """Whether an edge out of a loop was taken, also if the scope that it leads into has gone round since."""
-    return LIVE in (head.marks[edge], head.entered.get(edge))
 
 
 def leave_loop(draft: Draft, scope: int) -> None:
@@ -56,11 +51,14 @@ def leave_loop(draft: Draft, scope: int) -> None:
 def _exhaust(draft: Draft, header: int) -> None:
     graph, head = draft.graph, draft.head
     refused = -head.visits.get(header, 1)  # stands for the round after this visit, which is not made
+    told = Failure(header, ((header, refused),))
+    if told in head.failures:
+        return  # a cycle within ended, went round and ended again in this commit: so has this one, twice
     limit = graph.blueprint.max_visits
     error = ErrorInfo("VisitLimitReached", f"the cycle at {graph.ids[header]!r} went round {limit} times")
     draft.write(ValueKey("error", graph.ids[header], refused), draft.encode(error.to_dict()))
     head.states[header] = FAILED
-    head.failures.append(Failure(header, ((header, refused),)))
+    head.failures.append(told)
     draft.failed = True
     draft.note("node:failed", header, refused, error=str(error))
 
@@ -77,16 +75,21 @@ def _reopen(draft: Draft, scope: int, live: tuple[int, ...]) -> None:
     for node in plan.members:
         _forget(draft, node)
     carried = {e: head.mark_visits[e] for e in live if e in head.mark_visits}
+    unread = spoken_of(graph, head, plan.inner)
     for e in plan.inner:
         head.marks[e] = UNMARKED
         head.entered.pop(e, None)
         head.mark_visits.pop(e, None)
+        head.choosers.pop(e, None)
+        head.brought.pop(e, None)
     for e in plan.entering:
         if head.marks[e] != VOID:
             head.entered[e] = head.marks[e]
             head.marks[e] = VOID
     head.wins[plan.header] = live
-    head.mark_visits.update(carried)  # the header's input is that of the visits that sent it round
+    head.brought.update(carried)  # the header's input is that of the visits that sent it round
+    for node, visit in unread:
+        erase_unread(draft, node, visit)
     draft.activate(plan.header)
     draft.note("scope:visit", plan.header, round=head.rounds[scope])
     draft.work.extend(node for node in plan.members if node != plan.header)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from flowcraft.engine.draft import MISSING, Cell, Draft, output_key, output_visit
 from flowcraft.engine.head import DEAD, LIVE, UNMARKED, Head
@@ -12,7 +12,19 @@ from flowcraft.graph import Graph
 from flowcraft.model import RUN_INPUT, ValueKey
 from flowcraft.scopes import LOOP_CONTROLLER
 
-__all__ = ["Route", "edge_key", "keys_of", "lookup", "plan_route", "replaced_keys", "take_route", "transform_key"]
+__all__ = [
+    "Route",
+    "edge_key",
+    "erase_unread",
+    "given_key",
+    "keys_of",
+    "lookup",
+    "plan_route",
+    "speaks_of",
+    "spoken_of",
+    "take_route",
+    "transform_key",
+]
 
 #: LIVE edges of one node, with the cells that their transforms made (MISSING without one).
 Route = list[tuple[int, Cell]]
@@ -21,6 +33,11 @@ Route = list[tuple[int, Cell]]
 def transform_key(edge: int, visit: int) -> ValueKey:
     """Where the value that an edge's transform made is stored, by the visit of its source."""
     return ValueKey("input", str(edge), visit)
+
+
+def given_key(node_id: str) -> ValueKey:
+    """Where the input is that was given for one visit of a node, in place of what led there."""
+    return ValueKey("input", f"node:{node_id}")  # the names of edges are numbers
 
 
 def keys_of(graph: Graph, head: Head, reference: Reference) -> Iterator[ValueKey]:
@@ -42,6 +59,8 @@ def _input_keys(graph: Graph, head: Head, name: str) -> Iterator[ValueKey]:
     node = graph.index.get(name)
     if node is None:
         return
+    if node in head.given and head.given[node] == head.latest_visit(node, repeats=graph.repeats[node]):
+        yield given_key(name)
     if graph.in_lo[node] == graph.in_hi[node]:
         yield RUN_INPUT
     for e in head.wins.get(node) or range(graph.in_lo[node], graph.in_mid[node]):
@@ -53,8 +72,14 @@ def _input_keys(graph: Graph, head: Head, name: str) -> Iterator[ValueKey]:
 def edge_key(graph: Graph, head: Head, edge: int) -> ValueKey:
     """Where the value is that a LIVE edge carries."""
     source = graph.src[edge]
-    visit = head.mark_visits.get(edge) or output_visit(graph, head, source)
+    visit = speaks_of(graph, head, edge) or output_visit(graph, head, source)
     return output_key(graph, source, visit) if graph.transform[edge] is None else transform_key(edge, visit)
+
+
+def speaks_of(graph: Graph, head: Head, edge: int) -> int:
+    """The visit of its source that a LIVE edge speaks of (a back edge: to the header that it sent round), or 0."""
+    back = edge >= graph.in_mid[graph.dst[edge]]
+    return (head.brought if back else head.mark_visits).get(edge, 0)
 
 
 def lookup(draft: Draft, reference: Reference) -> object:
@@ -140,14 +165,21 @@ class _Outcome:
             ) from error
 
 
-def take_route(draft: Draft, node: int, visit: int, route: Route) -> None:
-    """Mark the edges of a node that completed. A fallback's edges that are not chosen stay open, see `Draft.send`."""
+def take_route(draft: Draft, node: int, visit: int, route: Route, *, owner: int) -> None:
+    """Mark the edges of a node that completed (a fallback: for ``owner``).
+
+    A fallback's edges that are not chosen stay open, see `Draft.send`. A second LIVE changes nothing, but stays when
+    the node is reset that the first one was for.
+    """
     graph, head = draft.graph, draft.head
-    keep_visit = graph.repeats[node]
+    keep_visit, helps = graph.repeats[node], bool(graph.namers[node])
     for e, made in route:
-        if head.marks[e] == UNMARKED:  # a second LIVE changes nothing
-            if made is not MISSING:
-                draft.write(transform_key(e, visit), made)
+        first, chosen = head.mark_of(e) == UNMARKED, head.mark_of(e) in (UNMARKED, LIVE)
+        if made is not MISSING and (first or (helps and chosen)):
+            draft.write(transform_key(e, visit), made)
+        if helps and chosen:
+            head.choosers.setdefault(e, []).append((owner, visit))
+        if first:
             if keep_visit:
                 head.mark_visits[e] = visit
             draft.mark(e, LIVE)
@@ -155,11 +187,23 @@ def take_route(draft: Draft, node: int, visit: int, route: Route) -> None:
         draft.send(node, DEAD)
 
 
-def replaced_keys(graph: Graph, head: Head, node: int, previous: int) -> Iterator[ValueKey]:
-    """What a new visit's outcome makes obsolete of an earlier one, except what a LIVE edge still speaks of."""
-    if any(head.mark_visits.get(e) == previous for e in graph.out[node]):
+def spoken_of(graph: Graph, head: Head, edges: Iterable[int]) -> set[tuple[int, int]]:
+    """The visits, as (node, visit), that the marks of these edges speak of."""
+    found: set[tuple[int, int]] = set()
+    for e in edges:
+        visits = (head.mark_visits.get(e), head.brought.get(e), *(visit for _, visit in head.choosers.get(e, ())))
+        found.update((graph.src[e], visit) for visit in visits if visit)
+    return found
+
+
+def erase_unread(draft: Draft, node: int, visit: int) -> None:
+    """Delete what a visit made, unless it is the latest, or an edge still speaks of it, or it may have to be undone."""
+    graph, head = draft.graph, draft.head
+    if visit == output_visit(graph, head, node) or graph.compensation[node] >= 0:
         return
-    yield output_key(graph, node, previous)
+    if (node, visit) in spoken_of(graph, head, graph.out[node]):
+        return
+    draft.erase(output_key(graph, node, visit))
     for e in graph.out[node]:
         if graph.transform[e] is not None:
-            yield transform_key(e, previous)
+            draft.erase(transform_key(e, visit))

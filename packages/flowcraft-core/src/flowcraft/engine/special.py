@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final, Literal
 
 from flowcraft.constructs import ITEMS, LOOP, SLEEP, TIMEOUT
+from flowcraft.engine.actions import keep_action, take_action
 from flowcraft.engine.batches import open_batch
 from flowcraft.engine.draft import MISSING, Cell, Draft
 from flowcraft.engine.events import Signal
@@ -95,7 +96,7 @@ def _wait(draft: Draft, node: int, activation: Activation) -> None:
     payload = draft.cell(key)
     draft.erase(key)
     _answered(head, node, activation.visit, early[0])
-    complete(draft, node, payload, early[1])
+    complete(draft, node, payload, take_action(draft, node, activation.visit, early[1]))
 
 
 def _answered(head: Head, node: int, visit: int, name: str) -> None:
@@ -125,18 +126,25 @@ def judge(graph: Graph, head: Head, signal: Signal) -> Answer:
     answered = head.answered.get(node, ())
     if any(name == signal.id and signal.visit in (None, ended) for ended, name in answered):
         return "repeated"
+    for (wait, coming), (name, _) in head.mailbox.items():
+        if wait == node and name == signal.id and signal.visit in (None, coming):
+            return "early"  # whatever became of it
     if head.terminal or head.phase != "running":
         return "late"
     if visit <= begun:
-        if head.states[node] == WAITING and head.active[node].visit == visit:
+        if head.states[node] == WAITING and _waits_for_signal(head.active[node], visit):
             return "accepted"
         return "conflict" if any(ended == visit for ended, _ in answered) else "late"
     if not graph.repeats[node] and head.states[node] != PENDING:
         return "late"  # skipped or cancelled: this visit will never be
-    kept = head.mailbox.get((node, visit))
-    if kept is not None:
-        return "early" if kept[0] == signal.id else "conflict"
+    if (node, visit) in head.mailbox:
+        return "conflict"
     return "early" if len(head.mailbox) < MAILBOX else "full"
+
+
+def _waits_for_signal(activation: Activation, visit: int) -> bool:
+    """Whether this visit waits itself: after its time was over, the run of its fallback may be waited for."""
+    return activation.visit == visit and activation.runs < 0 and not activation.reason
 
 
 def visits_begun(graph: Graph, head: Head, node: int) -> int:
@@ -159,7 +167,7 @@ def take_signal(draft: Draft, signal: Signal) -> bool:
     visit = 1 if signal.visit is None else signal.visit
     if (node, visit) in head.mailbox:
         return False
-    head.mailbox[node, visit] = (signal.id, signal.action)
+    head.mailbox[node, visit] = (signal.id, keep_action(draft, node, visit, signal.action))
     draft.write(_mailbox_key(draft.graph, node, visit), signal.payload)
     draft.note("signal:kept", node, visit)
     return True

@@ -22,6 +22,7 @@ from flowcraft.engine.head import (
     WAS_OPEN,
 )
 from flowcraft.engine.joins import absolved
+from flowcraft.engine.slots import LOST
 
 __all__ = ["fail_fast", "stop"]
 
@@ -32,7 +33,8 @@ def fail_fast(draft: Draft) -> None:
     draft.failed = False
     if graph.blueprint.failure != "fail-fast" or head.phase != "running":
         return
-    if not all(absolved(graph, head, failure.node) for failure in head.failures):
+    new, draft.judged = head.failures[draft.judged :], len(head.failures)
+    if not all(absolved(graph, head, failure.node) for failure in new):
         stop(draft, "failing", "")
 
 
@@ -51,7 +53,9 @@ def stop(draft: Draft, phase: str, cause: str) -> None:
 
 def _stop_node(draft: Draft, node: int, state: int) -> None:
     head, graph = draft.head, draft.graph
-    if state not in SETTLED and state != DRAINING:
+    if state == SPREAD and head.batches[node].ending == LOST:
+        draft.came_to_nothing(node)
+    elif state not in SETTLED and state != DRAINING:
         head.halted[node] = NOT_BEGUN if state == PENDING else WAS_OPEN if state == OPEN else BEGUN
     if state == READY or (state == WAITING and head.active[node].reason):
         if draft.drain(node):

@@ -134,8 +134,11 @@ def park(draft: Draft, event: Parked) -> None:
 
 
 def unpark(draft: Draft, event: Unparked) -> bool:
-    """A visit that waits for a limit is tried again; False if it is not there any more, or has no place in a window."""
+    """A visit that waits for a limit is tried again; False if it is not there any more, or has no place in a window, or
+    if the run is paused: then it would take a turn, and not go on."""
     slot = event.node
+    if draft.head.paused:
+        return False
     old = draft.head.active.get(slot)
     if old is None or old.visit != event.visit or draft.head.state(slot) != PARKED or not limited(old):
         return False

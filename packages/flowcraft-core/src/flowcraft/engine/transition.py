@@ -139,8 +139,10 @@ def _apply_other(
     if isinstance(event, Unparked):
         return unpark(draft, event)
     if isinstance(event, Cancel):
-        if draft.head.phase == "cancelling":
-            return False
+        if draft.head.phase in ("cancelling", "undoing"):
+            return False  # what was done is still undone
+        if not draft.head.active:
+            return False  # all that there was has ended in this very commit
         stop(draft, "cancelling", event.reason)
         return True
     applied = tick(draft, event) if isinstance(event, Tick) else take_signal(draft, event)
@@ -182,7 +184,7 @@ def apply_completed(
     if items is not None:
         freeze(draft, node, items)
     complete(draft, node, output, action)
-    if draft.work or draft.special or draft.finals or draft.ended or draft.failed:
+    if draft.work or draft.special or draft.finals or draft.exits or draft.ended or draft.failed:
         propagate(draft)
     draft.changed = True
 
@@ -218,6 +220,8 @@ def _apply_outcome(draft: Draft, event: Completed | Failed | Dropped | Parked | 
     elif isinstance(event, ChildStarted):
         return _child_started(draft, slot, event.child)
     elif draft.head.state(slot) == DRAINING:
+        if draft.head.active[slot].reason:
+            return False  # it ends with the run of its subflow
         item_dropped(draft, slot) if slot > NODE_MASK else drop(draft, slot)
     elif isinstance(event, Parked):
         park(draft, event)
@@ -247,9 +251,9 @@ def _child_ended(draft: Draft, event: ChildEnded) -> bool:
     if activation is None or activation.reason != event.child or head.state(slot) not in (WAITING, DRAINING):
         return False
     visit = Visit(slot, activation.nonce, activation.visit, activation.attempt)
+    head.active[slot] = replace(activation, reason="", due=0.0)
     if head.state(slot) == DRAINING and event.error is not None and not event.retryable:
         return _apply_outcome(draft, Dropped(visit))  # it was cancelled, as was wanted
-    head.active[slot] = replace(activation, reason="", due=0.0)
     if event.error is not None:
         return _apply_outcome(draft, Failed(visit, event.error, event.retryable, random=event.random))
     return _apply_outcome(draft, Completed(visit, event.output, None, event.writes))

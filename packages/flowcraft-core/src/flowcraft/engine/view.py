@@ -44,7 +44,8 @@ class FailureView:
 class RunView:
     """A run: its status, every node, its failures, and where the outputs of the nodes at its ends are.
 
-    ``logged``: whether there is anything in the space ``log``.
+    ``logged``: whether there is anything in the space ``log``. ``origin``: the run that this one took over from, and
+    the node from which it ran again.
     """
 
     status: RunStatus
@@ -53,6 +54,7 @@ class RunView:
     failures: tuple[FailureView, ...]
     outputs: Mapping[str, ValueKey]
     logged: bool = False
+    origin: tuple[str, str] | None = None
 
 
 class Lazy(Mapping[str, T]):
@@ -92,13 +94,13 @@ def run_view(graph: Graph, head: Head) -> RunView:
     )
     ends = [_node_view(graph, head, n) for n in graph.terminals]
     outputs = {end.id: end.output for end in ends if end.output is not None and end.state == "completed"}
-    return RunView(run_status(head), head.cause, nodes, failures, outputs, bool(head.logged))
+    return RunView(run_status(head), head.cause, nodes, failures, outputs, bool(head.logged), head.origin)
 
 
 def _node_view(graph: Graph, head: Head, node: int) -> NodeView:
     state = head.states[node]
-    if state == OPEN and head.fallbacks.get(node, (False, False))[0]:
-        state = COMPLETED if head.fallbacks[node][1] else FAILED
+    if state == OPEN and node in head.fallbacks:
+        state = COMPLETED if any(head.fallbacks[node].values()) else FAILED
     elif node in head.last and state in SETTLED and state not in (COMPLETED, FAILED):
         state = head.last[node]
     visit = output_visit(graph, head, node)

@@ -16,7 +16,7 @@ from flowcraft.lint.batches import check_batches
 from flowcraft.lint.fallbacks import check_compensations, check_dragged, check_fallbacks
 from flowcraft.lint.functions import check_functions
 from flowcraft.lint.issues import LintCode, LintIssue, LintReport
-from flowcraft.lint.loops import check_endless_loops, check_loops
+from flowcraft.lint.loops import check_early_exits, check_endless_loops, check_loops
 from flowcraft.lint.raw import read_blueprint
 from flowcraft.lint.reach import check_reach
 from flowcraft.lint.structure import check_cycles, check_deadlines, check_duplicates, check_ends, check_orphans
@@ -50,6 +50,7 @@ _GRAPH_CHECKS: tuple[GraphCheck, ...] = (
     check_ends,
     check_dragged,
     check_endless_loops,
+    check_early_exits,
 )
 
 

@@ -31,10 +31,12 @@ LintCode = Literal[
     "INVALID_EVENT_NAME",
     "INVALID_WEBHOOK_WAIT",
     "COMPENSATION_WITH_EDGES",
+    "INVALID_LIMIT_KEY",
     # warnings: it runs, but hardly as its author meant it
     "ENDLESS_CYCLE_IGNORED",
     "ENDLESS_LOOP",
     "LOOP_WITHOUT_BREAK",
+    "EARLY_EXIT_INTO_BODY",
     "CYCLE_WITHOUT_ENTRY",
     "ORPHAN_NODE",
     "NO_TERMINAL_NODE",
@@ -76,6 +78,7 @@ _ERRORS: frozenset[LintCode] = frozenset(
         "INVALID_EVENT_NAME",
         "INVALID_WEBHOOK_WAIT",
         "COMPENSATION_WITH_EDGES",
+        "INVALID_LIMIT_KEY",
     }
 )
 

@@ -12,6 +12,7 @@ from flowcraft.constructs import LOOP, SUBFLOW, kind_of
 from flowcraft.errors import DefinitionError, ExpressionError
 from flowcraft.expressions import Reference, parse
 from flowcraft.graph import compile_graph
+from flowcraft.limits import check_key
 from flowcraft.lint.issues import LintIssue
 from flowcraft.lint.subject import Subject
 from flowcraft.shapes import text_of
@@ -51,7 +52,7 @@ def _neutral(text: str, names: frozenset[str]) -> str:
 
 
 def check_texts(subject: Subject) -> Iterator[LintIssue]:
-    """``INVALID_EXPRESSION``, ``INVALID_LOOP_CONDITION``, ``INVALID_SUBFLOW_MAPPING`` and ``UNKNOWN_NAME``."""
+    """``INVALID_EXPRESSION``, ``UNKNOWN_NAME`` and ``INVALID_`` loop conditions, subflow mappings and limit keys."""
     names = subject.names
     for edge in subject.blueprint.edges:
         for what, text in (("condition", edge.condition), ("transform", edge.transform)):
@@ -64,6 +65,8 @@ def check_texts(subject: Subject) -> Iterator[LintIssue]:
         [(node.id, f"inputs of node {node.id!r}", node.inputs) for node in subject.blueprint.nodes if node.inputs],
         names,
     )
+    for node in subject.blueprint.nodes:
+        yield from _limit_keys(node)
     yield from _mappings([node for node in subject.blueprint.nodes if node.uses == SUBFLOW], names)
 
 
@@ -76,6 +79,15 @@ def _loop_condition(node: Node, names: frozenset[str]) -> Iterator[LintIssue]:
         )  # fmt: skip
     else:
         yield from _expression(f"the condition of loop {node.id!r}", node.id, condition, names)
+
+
+def _limit_keys(node: Node) -> Iterator[LintIssue]:
+    for limit in node.limits:
+        try:
+            check_key(limit, f"node {node.id!r}", node.id)
+        except DefinitionError as error:
+            remedy = "write an expression over input and params, e.g. 'input.customer'"
+            yield LintIssue("INVALID_LIMIT_KEY", node.id, str(error), remedy)
 
 
 def _expression(what: str, subject: str, text: str, names: frozenset[str]) -> Iterator[LintIssue]:

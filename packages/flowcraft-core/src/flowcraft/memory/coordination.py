@@ -41,6 +41,16 @@ class _Bucket:
         self.expires = expires
 
 
+class _Slots:
+    """Who holds a slot, until when; ``expires`` is when the last of them is free."""
+
+    __slots__ = ("expires", "holders")
+
+    def __init__(self, holders: dict[str, float]) -> None:
+        self.holders = holders
+        self.expires = max(holders.values())
+
+
 _E = TypeVar("_E", bound=_Expiring)
 
 
@@ -75,7 +85,7 @@ class MemoryCoordination:
         self._texts: _Table[_Text] = _Table(self._now)
         self._leases: _Table[_Lease] = _Table(self._now)
         self._buckets: _Table[_Bucket] = _Table(self._now)
-        self._slots: dict[str, dict[str, float]] = {}
+        self._slots: _Table[_Slots] = _Table(self._now)
 
     async def setup(self) -> None:
         """Nothing to create."""
@@ -173,22 +183,23 @@ class MemoryCoordination:
     async def acquire_slot(self, key: str, holder: str, limit: int, ttl: float) -> bool:
         """See the protocol."""
         now = self._now()
-        alive = {name: until for name, until in self._slots.get(key, {}).items() if until > now}
+        known = self._slots.alive(key)
+        alive = {} if known is None else {name: until for name, until in known.holders.items() if until > now}
         granted = holder in alive or len(alive) < limit
         if granted:
             alive[holder] = now + ttl
-        if alive:
-            self._slots[key] = alive
-        else:
-            self._slots.pop(key, None)
+            self._slots.put(key, _Slots(alive))
         return granted
 
     async def release_slot(self, key: str, holder: str) -> None:
         """See the protocol."""
-        taken = self._slots.get(key, {})
-        taken.pop(holder, None)
-        if not taken:
-            self._slots.pop(key, None)
+        known = self._slots.get(key)
+        if known is None or known.holders.pop(holder, None) is None:
+            return
+        if known.holders:
+            known.expires = max(known.holders.values())
+        else:
+            del self._slots[key]
 
     async def take(self, key: str, rate: float, per: float, burst: int) -> float:
         """See the protocol. At most ``burst`` tokens are saved up."""

@@ -18,7 +18,7 @@ class MemoryEventBus:
 
     def __init__(self, *, buffer: int = 1024) -> None:
         self._buffer = buffer
-        self._subscriptions: set[Subscription] = set()
+        self._subscriptions: dict[Subscription, None] = {}  # in the order in which they came
 
     async def publish(self, events: Sequence[Event]) -> None:
         """See the protocol."""
@@ -31,7 +31,13 @@ class MemoryEventBus:
 
     def subscribe(self, *, run_id: str | None = None) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
         """See the protocol."""
-        return Subscription(run_id, self._buffer, self._subscriptions.add, self._subscriptions.discard)
+        return Subscription(run_id, self._buffer, self._opened, self._closed)
+
+    def _opened(self, subscription: Subscription) -> None:
+        self._subscriptions[subscription] = None
+
+    def _closed(self, subscription: Subscription) -> None:
+        self._subscriptions.pop(subscription, None)
 
     async def aclose(self) -> None:
         """End the subscriptions; each reader still gets what is in its buffer."""

@@ -51,7 +51,7 @@ class MemoryJobQueue:
         self._depth: dict[str, int] = {}
         self._hidden: list[tuple[float, int, _Message]] = []
         self._hidden_live = 0
-        self._receivers: dict[str, set[_Reception]] = {}
+        self._receivers: dict[str, dict[_Reception, None]] = {}  # in the order in which they came
         self._alarm = Alarm(clock, clock.monotonic, self._ring)
         self._dead = DeadBox(clock)
 
@@ -60,7 +60,7 @@ class MemoryJobQueue:
 
     async def aclose(self) -> None:
         """End the receivers; the messages stay for whoever opens the next block."""
-        for reception in {r for group in self._receivers.values() for r in group}:
+        for reception in {r: None for group in self._receivers.values() for r in group}:
             reception.end()
         await self._alarm.close()
 
@@ -218,14 +218,14 @@ class MemoryJobQueue:
     def open(self, reception: _Reception) -> None:
         """A receiver is there."""
         for queue in reception.queues:
-            self._receivers.setdefault(queue, set()).add(reception)
+            self._receivers.setdefault(queue, {})[reception] = None
         self._set_alarm()
 
     async def close(self, reception: _Reception, held: Sequence[MemoryDelivery]) -> None:
         """A receiver left: what it still held is anyone's again, as if it had never been delivered."""
         for queue in reception.queues:
-            group = self._receivers.get(queue, set())
-            group.discard(reception)
+            group = self._receivers.get(queue, {})
+            group.pop(reception, None)
             if not group:
                 self._receivers.pop(queue, None)
         for delivery in held:

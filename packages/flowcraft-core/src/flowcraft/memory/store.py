@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import bisect
+import copy
 import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import cast
 
 from flowcraft.errors import PayloadTooLarge, SerializationError
 from flowcraft.memory.paging import decode_due, decode_list, encode_cursor
@@ -291,6 +293,14 @@ class MemoryRunStore:
             return False
         self._kinds[kind].remove(document)
         return True
+
+    def snapshot(self) -> object:
+        """All documents as they are now, for `restore`."""
+        return copy.deepcopy(self._kinds)
+
+    def restore(self, state: object) -> None:
+        """Go back to a `snapshot`, as a failover does that loses the latest commits. Blueprints stay."""
+        self._kinds = copy.deepcopy(cast("dict[str, _Kind]", state))
 
     def _find(self, kind: str, run_id: str) -> _Document | None:
         documents = self._kinds.get(kind)

@@ -124,7 +124,9 @@ def prepare(connection: sqlite3.Connection, path: str) -> None:
         sqlite3.Error: it cannot be used.
     """
     try:
+        connection.execute("BEGIN")  # one moment for all that is looked at: another process may be making the file
         _check(connection, path)
+        connection.execute("COMMIT")
         mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         if mode != "wal":
             raise Misconfigured(f"the SQLite file {path!r} cannot use a write-ahead log; move it to a local disk")

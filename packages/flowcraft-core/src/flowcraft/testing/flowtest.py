@@ -31,7 +31,7 @@ class FlowTest:
 
     What a run does here it does on any backend: it is the distributed engine, in memory. Time stands still until
     `advance` or `result` moves it; real time is spent only in blocking functions and other input and output of nodes.
-    A node's ``timeout`` is real time.
+    A node's ``timeout`` is over when it has passed in virtual or in real time.
 
     Args:
         flow: what `start` starts.

@@ -22,7 +22,7 @@ from flowcraft.engine.transition import apply, due_work, fresh_head, seal, start
 from flowcraft.engine.view import run_view
 from flowcraft.errors import InvalidRequest
 from flowcraft.executor import ExecutionOutcome, Executor, VisitRequest, error_info
-from flowcraft.folding import definition_of
+from flowcraft.folding import definition_of, undone_by
 from flowcraft.middleware import Middleware
 from flowcraft.model import TERMINAL, NodeState, RunStatus, ValueKey
 from flowcraft.nodes import Result
@@ -299,6 +299,7 @@ class Stepper:
         value = input_plan(self._graph, head, slot).build(lambda key: self._values.get(key, MISSING))
         definition = definition_of(self._graph, slot, activation)
         request = VisitRequest(_RUN_ID, definition, activation.visit, activation.attempt, value, self._read_context)
+        request.undoes = undone_by(self._graph, slot, activation.runs)
         if slot > NODE_MASK:
             request.size = head.batches[node_of(slot)].size
             request.item = item_of(slot) * request.size
@@ -313,7 +314,9 @@ class Stepper:
         node = request.node
         if self._draft.head.depth >= MAX_DEPTH:
             return Failed(visit, too_deep(node), retryable=False)
-        name = child_id(_RUN_ID, node.id, item_of(visit.node), visit.visit, visit.attempt)
+        owner = self._graph.ids[node_of(visit.node)]
+        fallback = "" if node.id == owner else node.id
+        name = child_id(_RUN_ID, owner, item_of(visit.node), visit.visit, visit.attempt, fallback=fallback)
         context = child_context(node, request.input)
         running = self._runtime.run(blueprint_of(node), request.input, context=context, run_id=name)
         result = await self._activity.drive(running)

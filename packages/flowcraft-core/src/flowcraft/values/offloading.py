@@ -31,6 +31,8 @@ __all__ = ["OFFLOAD_ABOVE", "OffloadingStore", "offloading"]
 OFFLOAD_ABOVE: Final = 65_536
 #: How a reference begins, see `flowcraft.codec.Codec`; then the SHA-256 of the content.
 _MARK: Final = b"\xfcr\x01"
+#: How the token of a document begins whose removal has begun. Tokens that are minted never begin so.
+_GOING: Final = "going:"
 _REFERENCE: Final = len(_MARK) + 32
 
 
@@ -65,8 +67,12 @@ class OffloadingStore:
         if new.kind != "run":
             return await self._store.create(new)
         plan = self._plan(new.run_id, new.head, new.values)
-        await self._put([plan])
-        return await self._store.create(replace(new, values=plan.kept) if plan.moved else new)
+        while True:
+            await self._put([plan])
+            created = await self._store.create(replace(new, values=plan.kept) if plan.moved else new)
+            if created.made or not _is_going(created.token):
+                return created
+            await self._finish(new.run_id, created.token)
 
     async def commit(self, changes: Sequence[Change]) -> Sequence[Committed]:
         """See the protocol."""
@@ -81,31 +87,51 @@ class OffloadingStore:
         return [
             result
             if result.stored is None
-            else replace(result, stored=await self._resolved(result.stored, change.kind))
+            else replace(result, stored=await self._resolved(_there(result.stored), change.kind))
             for change, result in zip(changes, results, strict=True)
         ]
 
     async def load(self, run_id: str, *, want: Collection[ValueKey] = (), kind: str = "run") -> StoredHead | None:
         """See the protocol."""
-        stored = await self._store.load(run_id, want=want, kind=kind)
-        return None if stored is None else await self._resolved(stored, kind)
+        return await self._resolved(_there(await self._store.load(run_id, want=want, kind=kind)), kind)
 
     async def read_values(
         self, run_id: str, keys: Collection[ValueKey] = (), *, space: Space | None = None
     ) -> Mapping[ValueKey, bytes]:
         """See the protocol."""
-        return await self._fetched(run_id, await self._store.read_values(run_id, keys, space=space))
+        if space is None:
+            stored = _there(await self._store.load(run_id, want=keys))
+            return {} if stored is None else await self._fetched(run_id, stored.values)
+        found = await self._store.read_values(run_id, space=space)
+        if found and _there(await self._store.load(run_id)) is None:
+            return {}
+        return await self._fetched(run_id, found)
 
     async def delete(self, run_id: str, token: str, *, kind: str = "run") -> bool:
-        """See the protocol. The values go first: while the document is there, a removal can be repeated."""
-        if kind == "run":
-            stored = await self._store.load(run_id)
-            if stored is None:
-                return True  # and what lies there now may be of a run that is just being created
+        """See the protocol. The values go first: while the document is there, a removal can be repeated.
+
+        Before them a commit marks the document as going, which decides between this removal and a change that comes
+        at the same time: nobody loads or changes such a document any more, and whoever meets one ends its removal.
+        """
+        if kind != "run":
+            return await self._store.delete(run_id, token, kind=kind)
+        stored = await self._store.load(run_id)
+        if stored is None:
+            return True  # and what lies there now may be of a run that is just being created
+        if not _is_going(stored.token):
             if stored.token != token:
                 return False
-            await self._values.delete_run(run_id)
-        return await self._store.delete(run_id, token, kind=kind)
+            mark = Change(run_id, stored.version, _GOING + token, stored.head, stored.index)
+            (marked,) = await self._store.commit([mark])
+            if not marked.applied:
+                return await self.delete(run_id, token)
+        await self._finish(run_id, stored.token if _is_going(stored.token) else _GOING + token)
+        return True
+
+    async def _finish(self, run_id: str, token: str) -> None:
+        """Remove what is marked as going."""
+        await self._values.delete_run(run_id)
+        await self._store.delete(run_id, token)
 
     def _plan(self, run_id: str, head: bytes, values: Mapping[ValueKey, bytes]) -> _Plan:
         limit = self._values.max_value_bytes
@@ -134,8 +160,8 @@ class OffloadingStore:
             if isinstance(result, BaseException):
                 raise result
 
-    async def _resolved(self, stored: StoredHead, kind: str) -> StoredHead:
-        if kind != "run" or not any(map(_is_reference, stored.values.values())):
+    async def _resolved(self, stored: StoredHead | None, kind: str) -> StoredHead | None:
+        if stored is None or kind != "run" or not any(map(_is_reference, stored.values.values())):
             return stored
         return replace(stored, values=await self._fetched(stored.run_id, stored.values))
 
@@ -147,7 +173,8 @@ class OffloadingStore:
         found = await self._contents(run_id, wanted)
         missing = [key for key in wanted if key not in found]
         if missing:  # deleted meanwhile, with its run; or it was never where this process looks
-            now = await self._store.read_values(run_id, missing)
+            there = _there(await self._store.load(run_id, want=missing))
+            now = {} if there is None else there.values
             if lost := [key for key in missing if now.get(key) == wanted[key]]:
                 told = "is not in the value store: is it the one that all processes use?"
                 raise Misconfigured(f"{_name(run_id, lost[0])} {told}")
@@ -185,8 +212,12 @@ class OffloadingStore:
     async def due(
         self, now: float, *, kind: str = "run", limit: int = 100, after: str | None = None
     ) -> Page[RunSummary]:
-        """See the protocol."""
-        return await self._store.due(now, kind=kind, limit=limit, after=after)
+        """See the protocol. Ends removals that were interrupted."""
+        page = await self._store.due(now, kind=kind, limit=limit, after=after)
+        going = [row for row in page.items if kind == "run" and _is_going(row.token)]
+        for row in going:
+            await self._finish(row.run_id, row.token)
+        return replace(page, items=tuple(row for row in page.items if row not in going)) if going else page
 
     async def defer(self, run_id: str, token: str, wake_at: float, *, kind: str = "run") -> bool:
         """See the protocol."""
@@ -202,7 +233,9 @@ class OffloadingStore:
         after: str | None = None,
     ) -> Page[RunSummary]:
         """See the protocol."""
-        return await self._store.list(kind=kind, status=status, blueprint_id=blueprint_id, limit=limit, after=after)
+        page = await self._store.list(kind=kind, status=status, blueprint_id=blueprint_id, limit=limit, after=after)
+        rows = tuple(row for row in page.items if kind != "run" or not _is_going(row.token))
+        return page if len(rows) == len(page.items) else replace(page, items=rows)
 
     async def read_events(self, run_id: str, after_seq: int = 0, limit: int = 1000) -> Page[Event]:
         """See the protocol."""
@@ -241,6 +274,14 @@ class _Plan(NamedTuple):
 
 def _name(run_id: str, key: ValueKey) -> str:
     return f"the value ({key.space} {key.name!r}, visit {key.visit}) of {run_id!r}"
+
+
+def _is_going(token: str) -> bool:
+    return token.startswith(_GOING)
+
+
+def _there(stored: StoredHead | None) -> StoredHead | None:
+    return None if stored is not None and _is_going(stored.token) else stored
 
 
 def _is_reference(data: bytes) -> bool:
