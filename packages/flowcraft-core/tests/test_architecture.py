@@ -77,6 +77,7 @@ LEVELS = (
         "options",
         "migration",
         "reconciler",
+        "rerunning",
         "runs",
         "runstate",
         "schedules",
@@ -133,7 +134,7 @@ IMPURE_CALLS = {"input", "open", "print"}
 CLOCK_METHODS = {"now", "today", "utcnow"}
 UNSAFE_NAMES = {"__import__", "compile", "eval", "exec"}
 UNSAFE_MODULES = {"builtins", "code", "codeop", "ctypes", "marshal", "pickle", "runpy", "shelve"}
-IMPORTLIB_ALLOWED = {"cli", "registry"}  # they resolve names that a user gave: app:factory, entry points
+IMPORTLIB_ALLOWED = {"cli", "conformance", "registry"}  # they resolve names that a user gave: app:factory, entry points
 
 
 @dataclass(frozen=True)

@@ -597,3 +597,25 @@ async def test_dependencies_that_cannot_be_opened(deps: Any) -> None:
     runtime = FlowRuntime(registry={"echo": echo}, deps=deps)
     with pytest.raises(InvalidRequest, match="deps must be a function that returns an async context manager"):
         await runtime.run(two())
+
+
+@pytest.mark.parametrize("uses", ["wait", "sleep", "subflow"])
+def test_a_function_that_would_never_be_executed_is_refused(uses: str) -> None:
+    async def mine(ctx: NodeContext[Any, Any]) -> None: ...
+
+    with pytest.raises(DefinitionError, match=f"registered as '{uses}' would never be executed") as caught:
+        FlowRuntime(registry={uses: mine})
+    assert caught.value.subject == uses
+    flow = Flow[None]("f")
+    flow.node(mine, uses=uses)
+    with pytest.raises(DefinitionError, match=f"registered as '{uses}'"):
+        FlowRuntime([flow])
+
+
+@pytest.mark.parametrize("uses", ["webhook", "loop-controller"])
+async def test_what_can_stand_in_for_a_built_in_node_still_may(uses: str) -> None:
+    async def mine(ctx: NodeContext[Any, Any]) -> list[int]:
+        return [7]
+
+    runtime = FlowRuntime(blueprints=[Blueprint("b", (Node("n", uses),))], registry={uses: mine})
+    assert (await runtime.run("b")).output() == [7]

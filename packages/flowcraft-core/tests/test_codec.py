@@ -648,7 +648,9 @@ def test_model_like_classes_need_only_two_methods() -> None:
 
 
 def test_pydantic_models_come_back_exactly() -> None:
-    pydantic = pytest.importorskip("pydantic")
+    pydantic = pytest.importorskip(
+        "pydantic", reason="the core does not need it: it registers its models if there are any"
+    )
 
     class Inner(pydantic.BaseModel):
         at: datetime
@@ -684,7 +686,9 @@ def test_pydantic_models_come_back_exactly() -> None:
 
 
 def test_pydantic_validators_do_not_run_twice() -> None:
-    pydantic = pytest.importorskip("pydantic")
+    pydantic = pytest.importorskip(
+        "pydantic", reason="the core does not need it: it registers its models if there are any"
+    )
 
     class Doubling(pydantic.BaseModel):
         n: Annotated[int, pydantic.AfterValidator(lambda n: n * 2)]
@@ -694,7 +698,9 @@ def test_pydantic_validators_do_not_run_twice() -> None:
 
 
 def test_pydantic_fields_are_checked_and_defaulted() -> None:
-    pydantic = pytest.importorskip("pydantic")
+    pydantic = pytest.importorskip(
+        "pydantic", reason="the core does not need it: it registers its models if there are any"
+    )
 
     class Model(pydantic.BaseModel):
         n: int
@@ -711,7 +717,9 @@ def test_pydantic_fields_are_checked_and_defaulted() -> None:
 
 
 def test_pydantic_nested_models_are_registered() -> None:
-    pydantic = pytest.importorskip("pydantic")
+    pydantic = pytest.importorskip(
+        "pydantic", reason="the core does not need it: it registers its models if there are any"
+    )
 
     class Leaf(pydantic.BaseModel):
         n: int
@@ -806,7 +814,9 @@ def test_convert_names_the_mismatch(value: object, annotation: object, path: str
 
 
 def test_convert_validates_models() -> None:
-    pydantic = pytest.importorskip("pydantic")
+    pydantic = pytest.importorskip(
+        "pydantic", reason="the core does not need it: it registers its models if there are any"
+    )
 
     class Model(pydantic.BaseModel):
         n: int

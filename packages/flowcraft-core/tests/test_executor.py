@@ -11,6 +11,7 @@ import pytest
 
 from flowcraft import FatalError, FlowRuntime, JsonCodec, Node, NodeContext, Result, Retry
 from flowcraft.blueprint import Blueprint
+from flowcraft.clock import SystemClock
 from flowcraft.engine.draft import MISSING
 from flowcraft.errors import LeaseLost, NodeFailed, SerializationError, Unavailable
 from flowcraft.executor import INLINE_DELAY, ExecutionOutcome, Executor, VisitRequest
@@ -226,6 +227,41 @@ async def test_a_timeout_interrupts_the_attempt_and_counts_as_one() -> None:
     assert ends == ["cancelled 1", "cancelled 2"]
     assert str(outcome.error) == "NodeTimedOut: node 'n' ran longer than its timeout of 0.005 s"
     assert outcome.retryable
+
+
+async def test_a_timeout_follows_the_clock() -> None:
+    """Virtual seconds count: a node that sleeps for an hour of them is interrupted after its thirty."""
+    woken: list[float] = []
+
+    async def slow(ctx: Ctx) -> str:
+        try:
+            await bench.clock.sleep(10.0 if ctx.attempt == 2 else 3600.0)
+        finally:
+            woken.append(bench.clock.monotonic())
+        return "in time"
+
+    bench = Bench(slow, timeout=30, retry=Retry(attempts=2, delay=0.4, jitter=0.0))
+    running = asyncio.create_task(bench.run())
+    await bench.clock.advance(29.9)
+    assert woken == []
+    await bench.clock.advance(60)
+    outcome = await running
+    assert (outcome.ok, outcome.output, outcome.attempts) == (True, b'"in time"', 2)
+    assert woken == [30.0, 40.4], "the delay between the attempts is of this clock, too"
+    assert bench.clock.next_wake() is None, "nobody is left who watches"
+
+
+async def test_a_timeout_is_watched_by_nobody_when_time_is_real_and_by_nobody_any_more_when_it_is_over() -> None:
+    async def count(ctx: Ctx) -> int:
+        return len(asyncio.all_tasks())
+
+    before = len(asyncio.all_tasks())
+    real = Bench(count, timeout=60)
+    real.executor = Executor(Registry({"f": node_function("f", count)}), codec=JsonCodec(), clock=SystemClock())
+    assert (await real.run()).output == str(before).encode()
+    for bench, tasks in ((Bench(count), before), (Bench(count, timeout=60), before + 1)):
+        assert (await bench.run()).output == str(tasks).encode()
+        assert len(asyncio.all_tasks()) == before
 
 
 async def test_a_timeout_error_of_the_node_itself_is_told_apart() -> None:

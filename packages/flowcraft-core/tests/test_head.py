@@ -61,9 +61,11 @@ def heads(draw: st.DrawFn) -> Head:
         wins=draw(st.dictionaries(some, st.lists(whole, max_size=3).map(tuple), max_size=3)),
         mark_visits=draw(numbers),
         rounds=draw(numbers),
-        fallbacks=draw(st.dictionaries(some, st.tuples(st.booleans(), st.booleans()), max_size=3)),
+        fallbacks=draw(st.dictionaries(some, st.dictionaries(some, st.booleans(), min_size=1, max_size=3), max_size=3)),
+        brought=draw(numbers),
+        choosers=draw(st.dictionaries(some, st.lists(st.tuples(some, whole), max_size=3), max_size=3)),
         ordinary=draw(numbers),
-        failures=draw(st.lists(st.builds(Failure, some, pairs), max_size=3)),
+        failures=draw(st.lists(st.builds(Failure, some, pairs, st.integers(-1, 3)), max_size=3)),
         logged=draw(st.lists(whole, max_size=5)),
     )
 

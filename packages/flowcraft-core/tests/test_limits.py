@@ -16,7 +16,7 @@ from flowcraft import Flow, FlowRuntime, Limit, NodeContext
 from flowcraft.blueprint import Blueprint, Node
 from flowcraft.engine.draft import Draft
 from flowcraft.engine.head import PARKED, READY
-from flowcraft.engine.transition import Parked, Tick, Unparked, Visit, apply, fresh_head, seal, start
+from flowcraft.engine.transition import Parked, Pause, Tick, Unparked, Unpause, Visit, apply, fresh_head, seal, start
 from flowcraft.errors import ConditionError, DefinitionError, ExpressionError, InvalidRequest
 from flowcraft.graph import compile_graph
 from flowcraft.limits import Limits, Permit, exchange, give_back, renew
@@ -248,6 +248,28 @@ def test_parked_by_a_limit_is_woken_by_its_turn_only() -> None:
     draft.begin("q", 100.0)
     assert apply(draft, Parked(Visit(0, "p", 1, 1), "no function"))
     assert not apply(draft, Unparked(0, 1)), "that is no question of a turn"
+
+
+def test_parked_by_a_limit_has_no_turn_while_its_run_is_paused() -> None:
+    graph = compile_graph(blueprint(MAIL))
+    draft = Draft(
+        graph, fresh_head(graph, 100.0), read=lambda _: None, decode=lambda cell: cell, encode=lambda value: value,
+        record=True,
+    )  # fmt: skip
+    draft.begin("n0", 100.0)
+    start(draft, None, {})
+    seal(draft)
+    draft.begin("p", 100.0)
+    assert apply(draft, Parked(Visit(0, "n0", 1, 1), "limit mail-api", 0.75))
+    assert apply(draft, Pause())
+    draft.begin("u", 101.0)
+    assert not apply(draft, Unparked(0, 1))
+    assert draft.head.states[0] == PARKED
+    assert apply(draft, Unpause())
+    assert draft.head.wake_at is not None
+    assert draft.head.wake_at <= 101.0, "and the tickers look at it then"
+    assert apply(draft, Unparked(0, 1))
+    assert (draft.head.states[0], draft.ready) == (READY, [0])
 
 
 # ---- in process

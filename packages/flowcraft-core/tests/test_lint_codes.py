@@ -12,6 +12,7 @@ from flowcraft.blueprint import Blueprint
 from flowcraft.graph import compile_graph
 from flowcraft.lint import LintCode, LintReport, lint_blueprint
 from flowcraft.lint.decisions import certain_nodes
+from flowcraft.nodes import NodeContext, Result
 from flowcraft.runtime import FlowRuntime
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "lint.md"
@@ -122,6 +123,14 @@ CODES: dict[str, Case] = {
     "COMPENSATION_WITH_EDGES": Case(
         "u", data([node("a", config={"compensate": "u"}), "u", "b"], [("a", "b"), ("u", "b")]),
         data([node("a", config={"compensate": "u"}), "u", "b"], [("a", "b")]),
+    ),
+    "INVALID_LIMIT_KEY": Case(
+        "b", data(["a", node("b", config={"limits": [{"key": "input.x + y", "concurrency": 1}]})], [("a", "b")]),
+        data(["a", node("b", config={"limits": [{"key": "input.x + params.y", "concurrency": 1}]})], [("a", "b")]),
+    ),
+    "EARLY_EXIT_INTO_BODY": Case(
+        "x -> d", loop(controller(), {"id": "d"}, edges=[*LOOP, ("x", "d", "!found")]),
+        loop(controller(), {"id": "d"}, edges=[*LOOP, ("x", "d", "!found"), ("e", "d")]),
     ),
     "ENDLESS_CYCLE_IGNORED": Case(
         "b -> a", data(["a", "b", "c"], [("a", "b"), ("b", "a"), ("b", "c")]),
@@ -460,3 +469,46 @@ def test_where_the_items_of_a_batch_come_from_is_a_function_too() -> None:
     functions = {"s": run, "e": run, "w": run}
     assert codes(found, registry=functions) == [("MISSING_NODE_IMPLEMENTATION", "b_scatter")]
     assert codes(found, registry={**functions, "orders.stream": run}) == []
+
+
+@pytest.mark.parametrize(
+    ("edges", "told"),
+    [
+        ([("x", "d", "!found")], ["x -> d"]),
+        ([("x", "d", "?result.output == 'end'")], []),  # beside the way round: what the body does now and then
+        ([("x", "d", "!found"), ("l", "d", "!break")], []),
+        ([("x", "d", "!found"), ("d", "l")], []),
+        ([("x", "y"), ("y", "d", "!found"), ("y", "l")], ["y -> d"]),
+        ([("x", "d")], []),
+    ],
+)
+def test_early_exits_that_are_none(edges: list[tuple[str, ...]], told: list[str]) -> None:
+    names = {end for edge in edges for end in edge[:2]} - {"l", "x"}
+    found = lint(loop(controller(), *({"id": name} for name in sorted(names)), edges=[*LOOP, *edges])).issues
+    assert [issue.subject for issue in found if issue.code == "EARLY_EXIT_INTO_BODY"] == told
+
+
+@pytest.mark.parametrize("taken", [True, False])
+async def test_an_early_exit_into_the_body_does_what_is_told_of_it(taken: bool) -> None:
+    """Taken, it ends the loop, and what follows the loop does not run; the finding says so."""
+    case = CODES["EARLY_EXIT_INTO_BODY"]
+
+    async def x(ctx: NodeContext[Any, Any]) -> Result[Any]:
+        return Result({"more": False}, action="found" if taken else None)
+
+    async def other(ctx: NodeContext[Any, Any]) -> Any:
+        return {"more": True}
+
+    registry = {"s": other, "x": x, "d": other, "e": other}
+    runtime = FlowRuntime(blueprints=[Blueprint.from_dict(case.bad)], registry=registry)
+    result = await runtime.run("bp")
+    assert (result.nodes["d"], result.nodes["e"]) == (("completed", "skipped") if taken else ("skipped", "completed"))
+
+
+def test_every_bad_limit_key_is_told() -> None:
+    keys = ["input.x", "input.", "secret", "params.a + context.b"]
+    limits = [{"name": str(n), "key": key, "concurrency": 1} for n, key in enumerate(keys)]
+    found = lint(data([node("a", config={"limits": limits})])).issues
+    assert [issue.code for issue in found] == ["INVALID_LIMIT_KEY"] * 3
+    for wrong in ("does not parse", "reads 'secret'", "reads 'b'"):
+        assert sum(wrong in issue.message for issue in found) == 1, wrong

@@ -40,3 +40,27 @@ async def test_a_run_that_goes_on_ends_at_its_deadline() -> None:
         assert run.result().status == "failed"
         assert run.result().outputs == {"w": "go"}
         assert asyncio.all_tasks() == before
+
+
+async def test_a_long_loop_keeps_the_latest_outputs_only() -> None:
+    """Of each node, and what sent its header round; in process nothing else is remembered of earlier rounds."""
+    rounds = 20
+
+    async def count(ctx: Ctx) -> int:
+        return ctx.input + 1
+
+    async def turn(ctx: Ctx) -> int:
+        return ctx.input
+
+    edges = (Edge("count", "turn"), Edge("turn", "count", condition=f"result.output < {rounds}"), Edge("turn", "end"))
+    blueprint = Blueprint("b", (Node("count", "count"), Node("turn", "turn"), Node("end", "turn")), edges)
+    runtime = FlowRuntime(registry={"count": count, "turn": turn})
+    graph = runtime.resolve(blueprint)
+    async with runtime.open_executor(runtime.snapshot) as executor:
+        around = Surroundings(executor, VirtualClock(), 10, runtime.snapshot, runtime.resolve, runtime.names_of)
+        run = LocalRun(graph, "r", around)
+        await asyncio.wait_for(run.run(0, {}), 5)
+    assert run.result().status == "completed"
+    kept = sorted((key.name, key.visit) for key in run.values if key.space == "output" and key.name != "")
+    assert kept == [("count", rounds), ("end", rounds), ("turn", rounds - 1), ("turn", rounds)]
+    assert not run.draft.deleted

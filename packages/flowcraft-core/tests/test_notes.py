@@ -40,7 +40,7 @@ async def driven(clock: VirtualClock, awaitable: Awaitable[T]) -> T:
     task = asyncio.ensure_future(awaitable)
     while not task.done():
         await clock.advance(0.25)
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0.001)  # a moment for SQLite's threads, between two looks
     return task.result()
 
 

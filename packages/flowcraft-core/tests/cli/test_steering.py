@@ -132,3 +132,36 @@ def test_retry_and_rollback(app: Application, url: str) -> None:
     assert json.loads(out) == {"run_id": "g", "epoch": 2}
     _, out, _ = app.call("rollback", "g", "--url", url, "--json")
     assert json.loads(out) == {"run_id": "g", "to": None, "begun": True}
+
+
+def test_rerun(asking: Application, url: str) -> None:
+    here = ("--url", url)
+    assert asking.call("signal", "r", "wait", *here, "--payload", "1")[0] == 0
+    assert asking.call("signal", "r", "other", *here, "--payload", "1")[0] == 0
+    rerun = ("rerun", "r", "--from", "wait", *here, "--context", '{"k": 1}', "--as", "again")
+    assert asking.call(*rerun) == (0, "r  runs again as again\n", "")
+    code, out, _ = asking.call(*rerun, "--json")
+    assert (code, json.loads(out)) == (0, {"run_id": "r", "from": "wait", "new_run_id": "again"})
+    states = json.loads(asking.call("status", "again", *here, "--json")[1])
+    assert {n: s["state"] for n, s in states["nodes"].items()} == {
+        "wait": "waiting", "other": "completed", "yes": "pending", "no": "pending",
+    }  # fmt: skip
+    assert states["origin"] == {"run_id": "r", "node": "wait"}
+    assert json.loads(asking.call("status", "r", *here, "--json")[1])["origin"] is None
+    code, out, _ = asking.call("inspect", "again", *here)
+    assert (code, "origin   runs again from wait of run r\n" in out) == (0, True)
+    assert "origin" not in asking.call("inspect", "r", *here)[1]
+    code, out, _ = asking.call("inspect", "again", *here, "--json")
+    assert json.loads(out)["events"][0]["data"] == {"rerun_of": "r", "rerun_from": "wait"}
+    for wrong, told in (
+        (("r", "--from", "nowhere"), "no node 'nowhere'"), (("nobody", "--from", "wait"), "no run 'nobody'"),
+        (("r", "--from", "no"), "nothing has led to it"), (("r",), "--from"),
+        (("r", "--from", "wait", "--as", "again"), "'again'"), (("r", "--from", "wait", "--input", "1"), "payload"),
+        (("r", "--from", "yes", "--input", "{"), "malformed JSON"),
+    ):  # fmt: skip
+        code, out, err = asking.call("rerun", *wrong, *here)
+        assert (code, out, one_line(err)) == (2, "", True), wrong
+        assert told in err
+    code, out, _ = asking.call("rerun", "r", "--from", "yes", *here, "--input", "null", "--json")
+    made = json.loads(out)["new_run_id"]
+    assert (code, made != "r") == (0, True)

@@ -31,7 +31,7 @@ flow = Flow[None]("slow")
 async def wait(ctx: NodeContext[object, None]) -> str:
     print("begun", ctx.attempt, flush=True)
     while not Path("go").exists():
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)  # what is waited for is a file of another process
     return "waited"
 
 

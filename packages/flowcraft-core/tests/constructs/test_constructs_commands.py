@@ -256,6 +256,7 @@ async def test_rollback_undoes_in_reverse_order(stored: StoredPlace) -> None:
     assert await stored.tell(run, Rollback())
     await stored.reach(run, "cancelled")
     assert undone == [("car", "car booked"), ("hotel", "hotel booked"), ("flight", "flight booked")]
+    await stored.happened("node:undone", count=3)  # events are told after the commit that `reach` has seen
     assert [event.node for event in stored.events.of("node:undone")] == ["car", "hotel", "flight"]
 
 

@@ -100,3 +100,78 @@ async def test_a_process_dies_after_it_made_a_child_and_before_it_said_so(make_w
     assert result.context == {"key": "after" if changed else "before", "given": "before"}
     rows = (await world.finish(second.adapter.list(blueprint_id="child"))).items
     assert len(rows) == 1, "the child that was there was found"
+
+
+async def test_a_child_that_was_made_after_its_parent_had_given_it_up_does_not_go_on(make_world: MakeWorld) -> None:
+    """Its worker stood still until nobody waited any more, made it then, and died before it could look."""
+    waits = blueprint("child", {"w": Node("w", "wait"), "b": "value"}, ["w>b"])
+    parent = blueprint("parent", {"one": Node("one", "subflow", {"blueprintId": "child"})}, [])
+    world = make_world(blueprints=[parent, waits])
+    first = await world.process("first").start()
+    client = first.adapter._client
+    assert client is not None
+    asked: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+    async def stand_still(*args: Any, **named: Any) -> Any:
+        asked.append((args, named))
+        first.kill()
+        await first.link.check()
+
+    client.start_child = stand_still  # type: ignore[method-assign] # of this process only
+    run = await first.adapter.start_run("parent", 1)
+    await world.until(lambda: bool(asked))
+    second = await world.process("second").start()
+    handle = second.adapter.run(run.run_id)
+    await world.finish(handle.cancel())
+    assert (await world.finish(handle.result())).status == "cancelled"
+    [(args, named)] = asked
+    assert second.adapter._client is not None
+    child = await world.finish(second.adapter._client.start_child(*args, **named))  # what the first one does at last
+    began = world.clock.now
+    assert (await world.finish(child.result(), within=300.0)).status == "cancelled"
+    assert world.clock.now - began < 60.0
+    assert world.executions(node="b") == 0
+
+
+async def test_a_child_that_waits_for_long_is_left_alone(make_world: MakeWorld) -> None:
+    """Also if its parent has not heard of it yet, is paused, or has been moved on by other branches."""
+    waits = blueprint("child", {"w": Node("w", "wait"), "s": Node("s", "sleep", {"duration": "1h"})}, ["w>s"])
+    items = Blueprint(
+        "parent",
+        (
+            Node("all_scatter", "batch-scatter", {"workerUsesKey": "value", "gatherNodeId": "all"}),
+            Node("all", "batch-gather"), Node("one", "subflow", {"blueprintId": "child"}),
+        ),
+        (Edge("all_scatter", "all"),),
+    )  # fmt: skip
+    world = make_world(blueprints=[items, waits])
+    process = await world.process("one").start()
+    run = await process.adapter.start_run("parent", [1, 2])
+    await world.pass_time(100.0)
+    await world.finish(run.pause())
+    await world.pass_time(2000.0)
+    [child] = (await world.finish(process.adapter.list(blueprint_id="child"))).items
+    assert child.status == "awaiting"
+    await world.finish(process.adapter.signal(child.run_id, "w", "at last"))
+    await world.finish(run.resume())
+    result = await world.finish(run.result(), within=10_000.0)
+    assert (result.status, result.output("one")) == ("completed", "at last")
+
+
+async def test_a_subflow_stands_in_for_a_subflow(make_world: MakeWorld) -> None:
+    """Both are attempt 1 of visit 1 in one place: their runs are two runs all the same, here as in process."""
+    nodes = (
+        Node("one", "subflow", {"blueprintId": "broken"}, fallback="spare"),
+        Node("spare", "subflow", {"blueprintId": "child"}),
+    )
+    parent, broken = Blueprint("parent", nodes), blueprint("broken", {"a": "fail"}, [])
+    world = make_world(blueprints=[parent, broken, CHILD])
+    expected = await world.finish(world.runtime().run("parent", 1))
+    assert expected.status == "completed"
+    process = await world.process("one").start()
+    run = await process.adapter.start_run("parent", 1)
+    result = await world.finish(run.result())
+    assert (result.status, dict(result.nodes)) == ("completed", dict(expected.nodes))
+    assert result.outputs.keys() == expected.outputs.keys() == {"one", "spare"}
+    children = [row.blueprint_id for row in (await world.store.list()).items if row.run_id != run.run_id]
+    assert sorted(children) == ["broken", "child"]

@@ -157,7 +157,7 @@ class QuickClock:
         return time.monotonic() * self.rate
 
     async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds / self.rate)
+        await asyncio.sleep(seconds / self.rate)  # this is a clock: real pauses, made short
 
 
 @dataclass
@@ -246,7 +246,7 @@ async def scene(folder: Path, codec: Codec) -> AsyncIterator[Scene]:
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110 - what is waited for comes from threads and another adapter
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # between two looks
 
 
 async def play(made: Scene) -> None:

@@ -19,18 +19,6 @@ def say(text: object) -> None:
     sys.stdout.flush()
 
 
-async def count(backend: SqliteBackend, times: str) -> None:
-    """Increment the head of the run `counter`, by compare-and-set."""
-    for step in range(int(times)):
-        while True:
-            stored = await backend.store.load("counter")
-            assert stored is not None
-            head = str(int(stored.head) + 1).encode()
-            change = Change("counter", stored.version, f"{os.getpid()}-{step}-{head!r}", head, INDEX)
-            if (await backend.store.commit([change]))[0].applied:
-                break
-
-
 async def stream(backend: SqliteBackend, *_: str) -> None:
     """Create and change runs until killed, saying each that was confirmed."""
     backend.store.bind(backend.queue)
@@ -85,7 +73,7 @@ async def fork(backend: SqliteBackend, *_: str) -> None:
 
 async def main(command: str, path: str, *arguments: str) -> None:
     async with SqliteBackend.open(path, clock=SystemClock(), queue_visibility=1.0) as backend:
-        commands = {f.__name__: f for f in (count, stream, publish, hold, claim, fork)}
+        commands = {f.__name__: f for f in (stream, publish, hold, claim, fork)}
         await commands[command](backend, *arguments)
 
 

@@ -1,4 +1,4 @@
-"""The claim check: the whole contract of the run store through it, and what it adds."""
+"""The claim check: what it adds to a run store. That it is one itself, tests/contract/test_port_targets.py shows."""
 
 from __future__ import annotations
 
@@ -218,3 +218,81 @@ async def test_no_content_is_in_the_table_of_values(tmp_path: Path) -> None:
         assert connection.execute("SELECT max(length(data)) FROM run_values").fetchone() == (35,)
         assert connection.execute("SELECT max(length(data)) FROM large_values").fetchone() == (5000,)
         connection.close()
+
+
+# ---- a removal, and what meets it
+
+
+class Met(MemoryValueStore):
+    """Something happens in the middle of a removal."""
+
+    meanwhile: Any = None
+
+    async def delete_run(self, run_id: str) -> None:
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            await meanwhile()
+        await super().delete_run(run_id)
+
+
+async def test_a_change_in_the_middle_of_a_removal_is_refused(memory: MemoryBackend) -> None:
+    """Else the run would go on without its values."""
+    values = Met()
+    store = OffloadingStore(memory.store, values, above=0)
+    key = ValueKey("context", "k")
+    await store.create(new("run", values={key: b"data"}))
+    version = existing(await store.load("run")).version
+    seen: list[object] = []
+
+    async def resume() -> None:
+        (result,) = await store.commit([change("run", version, "t1")])
+        seen.extend([result.applied, result.stored, await store.load("run"), await store.read_values("run", [key])])
+        seen.extend([await store.read_values("run", space="context"), (await store.list()).items])
+
+    values.meanwhile = resume
+    assert await store.delete("run", "t0")
+    assert seen == [False, None, None, {}, {}, ()]
+    assert await memory.store.load("run") is None
+
+
+async def test_a_removal_that_meets_a_change_removes_nothing(memory: MemoryBackend) -> None:
+    store = OffloadingStore(memory.store, MemoryValueStore(), above=0)
+    key = ValueKey("context", "k")
+    await store.create(new("run", values={key: b"data"}))
+    inner = memory.store.load
+
+    async def late(*args: Any, **named: Any) -> Any:
+        stored = await inner(*args, **named)
+        memory.store.load = inner  # type: ignore[method-assign]  # once
+        await memory.store.commit([change("run", "t0", "t1")])
+        return stored
+
+    memory.store.load = late  # type: ignore[method-assign]  # between looking and marking, another process commits
+    assert not await store.delete("run", "t0")
+    assert existing(await store.load("run", want=[key])).values == {key: b"data"}
+
+
+@pytest.mark.parametrize("how", ["delete", "create", "due"])
+async def test_a_removal_that_was_interrupted_is_ended_by_whoever_meets_it(memory: MemoryBackend, how: str) -> None:
+    values = Met()
+    store = OffloadingStore(memory.store, values, above=0)
+    key = ValueKey("context", "k")
+    await store.create(new("run", wake_at=1.0, values={key: b"data"}))
+
+    async def stop() -> None:
+        raise Unavailable("the value store is away")
+
+    values.meanwhile = stop
+    with pytest.raises(Unavailable):
+        await store.delete("run", "t0")
+    assert await memory.store.load("run") is not None
+    if how == "delete":
+        assert await store.delete("run", "t0")
+    elif how == "create":
+        assert (await store.create(new("run", "t9"))).made
+        assert existing(await store.load("run", want=[key])).values == {}
+        return
+    else:
+        assert (await store.due(9.0)).items == ()
+    assert await memory.store.load("run") is None
+    assert await values.get_many([value_address("run", b"data")]) == {}

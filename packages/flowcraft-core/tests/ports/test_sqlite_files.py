@@ -454,7 +454,7 @@ async def test_a_question_outlives_its_cancelled_reader(path: Path) -> None:
         async with backend.queue.deliveries(["q"], prefetch=1) as batches:
             gate = _block_writer(backend)
             reader = asyncio.ensure_future(anext(batches))
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.005)  # long enough for it to ask the writer, which is blocked
             reader.cancel()
             await asyncio.wait([reader])
             gate.set()

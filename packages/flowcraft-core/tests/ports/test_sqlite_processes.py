@@ -14,7 +14,7 @@ from flowcraft.clock import SystemClock
 from flowcraft.model import ValueKey
 from flowcraft.sqlite import SqliteBackend
 
-from .making import change, event, existing, job, new
+from .making import event, existing, job
 from .virtual_clock import VirtualClock
 
 PROCESS = Path(__file__).with_name("process.py")
@@ -58,14 +58,6 @@ async def kill(process: asyncio.subprocess.Process) -> str:
     process.kill()
     out, _ = await process.communicate()
     return out.decode()
-
-
-async def test_three_processes_count_exactly(path: Path, backend: SqliteBackend) -> None:
-    await backend.store.create(new("counter"))
-    assert (await backend.store.commit([change("counter", "t0", "t1", head=b"0")]))[0].applied
-    for process in [await start("count", path, "60") for _ in range(3)]:
-        await finish(process)
-    assert existing(await backend.store.load("counter")).head == b"180"
 
 
 async def test_opening_a_new_file_may_be_raced(path: Path) -> None:
@@ -129,12 +121,6 @@ async def test_messages_of_a_killed_process_come_again(path: Path, backend: Sqli
         await delivery.ack()
 
 
-async def test_leases_are_shared(path: Path, backend: SqliteBackend) -> None:
-    await backend.coordination.claim(["a", "b"], "us", 60)
-    assert await finish(await start("claim", path, "a", "b", "c")) == "1"
-    assert (await backend.coordination.holders(["a", "c"]))[0] == "us"
-
-
 async def test_nothing_is_written_for_subscribers_that_are_not_there(path: Path, backend: SqliteBackend) -> None:
     async with SqliteBackend.open(path, clock=SystemClock()) as other:
         async with other.events.subscribe() as events:
@@ -175,7 +161,7 @@ async def test_leases_and_deliveries_last_from_when_they_are_written(path: Path)
             await asyncio.sleep(0)  # it has asked; so have the next two
             claimed = asyncio.create_task(backend.coordination.claim(["new"], "me", 30.0))
             renewed = asyncio.create_task(backend.coordination.renew(["kept"], "me", 30.0))
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # long enough for threads to meet the lock; nobody says when
             await clock.advance(100.0)
             holder.execute("COMMIT")
             holder.close()

@@ -1,95 +1,21 @@
-"""The value stores: memory, SQLite and a directory."""
+"""The value stores of SQLite and of a directory: what the checks of `flowcraft.conformance` leave to them."""
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from flowcraft.errors import InvalidRequest, Misconfigured, PayloadTooLarge, Unavailable
-from flowcraft.memory import MemoryValueStore
 from flowcraft.model import run_address, value_address
-from flowcraft.ports import ValueStore
 from flowcraft.sqlite import SqliteBackend
 from flowcraft.values import FileValueStore
 
-from .test_store import HOSTILE
 from .virtual_clock import VirtualClock
-
-
-@pytest.fixture(params=["memory", "sqlite", "files"])
-async def values(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ValueStore]:
-    if request.param == "memory":
-        yield MemoryValueStore()
-    elif request.param == "files":
-        yield FileValueStore(tmp_path / "not" / "there" / "yet")
-    else:
-        async with SqliteBackend.open(tmp_path / "flow.db", clock=VirtualClock()) as backend:
-            yield backend.values
-
-
-async def test_what_was_put_is_found_and_nothing_else(values: ValueStore) -> None:
-    assert isinstance(values, ValueStore)
-    first, second = (value_address("run", data) for data in (b"one", b""))
-    assert await values.get_many([first, second]) == {}
-    await values.put(first, b"one")
-    await values.put(second, b"")
-    await values.put(first, b"one")
-    assert await values.get_many([first, second, value_address("run", b"other")]) == {first: b"one", second: b""}
-    assert await values.get_many([]) == {}
-
-
-async def test_a_large_value_is_whole(values: ValueStore) -> None:
-    data = os.urandom(1 << 16) * 64
-    key = value_address("run", data)
-    await values.put(key, data)
-    assert (await values.get_many([key]))[key] == data
-
-
-async def test_a_run_is_deleted_with_all_of_its_values_and_no_other(values: ValueStore) -> None:
-    ids = list(dict.fromkeys([*HOSTILE, "run", "run/", "run/x"]))
-    keys = {run_id: [value_address(run_id, data) for data in (b"same", run_id.encode())] for run_id in ids}
-    for run_id, pair in keys.items():
-        await values.put(pair[0], b"same")
-        await values.put(pair[1], run_id.encode())
-    for gone in ids[::2]:
-        await values.delete_run(gone)
-        await values.delete_run(gone)
-    for n, run_id in enumerate(ids):
-        assert len(await values.get_many(keys[run_id])) == (0 if n % 2 == 0 else len(set(keys[run_id])))
-    await values.delete_run("never was")
-
-
-async def test_the_same_run_may_come_again(values: ValueStore) -> None:
-    key = value_address("run", b"data")
-    for _ in range(2):
-        await values.put(key, b"data")
-        assert await values.get_many([key]) == {key: b"data"}
-        await values.delete_run("run")
-        assert await values.get_many([key]) == {}
-
-
-async def test_puts_and_removals_at_the_same_time(values: ValueStore) -> None:
-    """Whatever the order: each put succeeds, nothing that is read is in part, and the last removal removes all."""
-    contents = [os.urandom(1000) for _ in range(20)]
-    keys = [value_address("run", data) for data in contents]
-    for _ in range(5):
-        await asyncio.gather(
-            *(values.put(key, data) for key, data in zip(keys, contents, strict=True)),
-            *(values.put(key, data) for key, data in zip(keys, contents, strict=True)),
-            *(values.delete_run("run") for _ in range(3)),
-        )
-        found = await values.get_many(keys)
-        assert all(found[key] == data for key, data in zip(keys, contents, strict=True) if key in found)
-    await values.delete_run("run")
-    assert await values.get_many(keys) == {}
-
 
 # ---- files
 

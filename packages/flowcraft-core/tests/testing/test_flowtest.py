@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -239,3 +240,24 @@ async def test_what_the_house_does_on_its_own_stops_nobody() -> None:
         before = t.clock.changes
         await t.advance(days=1)
         assert t.clock.changes - before < 50, "a heartbeat every second would be 86,400"
+
+
+async def test_a_timeout_is_over_in_virtual_or_in_real_time() -> None:
+    flow = Flow[Any]("f")
+
+    @flow.node(timeout=30)
+    async def sleeps(ctx: NodeContext[Any, Any]) -> None:
+        await t.clock.sleep(40)
+
+    @flow.node(timeout=0.05)
+    async def hangs(ctx: NodeContext[Any, Any]) -> None:
+        await asyncio.Event().wait()
+
+    async with FlowTest(flow) as t:
+        run = await t.start()
+        began = t.clock.now
+        result = await t.result(run)
+        assert {failure.node_id: failure.errors[0].kind for failure in result.failures} == {
+            "sleeps": "NodeTimedOut", "hangs": "NodeTimedOut",
+        }  # fmt: skip
+        assert t.clock.now - began == 30
