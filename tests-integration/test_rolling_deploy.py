@@ -36,7 +36,7 @@ class _Fleet:
     async def _step(self, ctx: NodeContext[Any, None]) -> int:
         declared = int(str(ctx.run_id).split("-")[0].removeprefix("v"))
         self.executed.append((ctx.run_id, declared))
-        await asyncio.sleep(0.002)
+        await asyncio.sleep(0.002)  # the work: it takes its time
         return self.version
 
     @asynccontextmanager
@@ -51,7 +51,7 @@ class _Fleet:
 
 async def _until_executed(fleet: _Fleet, count: int) -> None:
     while len(fleet.executed) < count:  # noqa: ASYNC110 - a condition of a list
-        await asyncio.sleep(0.005)
+        await asyncio.sleep(0.005)  # between two looks
 
 
 async def test_two_versions_side_by_side(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ async def test_a_parked_run_says_why(tmp_path: Path) -> None:
     async with new.worker(path) as adapter:
         handle = await adapter.start_run(old.flow.blueprint, 0, run_id="v1-0")
         while (await handle.view()).nodes["fetch"].state != "parked":  # noqa: ASYNC110 - a condition of the store
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # between two looks
         parked = [event for event in await handle.history() if event.type == "node:parked"]
         assert "order.fetch@1" in str(parked[0].data["reason"])
         assert await handle.status() == "running"

@@ -17,6 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent
 CORE = ROOT / "packages" / "flowcraft-core"
 READMES = [path for path in (ROOT / "README.md", CORE / "README.md") if path.exists()]
 
+SUITE = "flowcraft.conformance.suite"  # the classes for pytest; they say what to install
+
 pytestmark = pytest.mark.timeout(300)  # building and installing take a few seconds, once for all of these tests
 
 
@@ -90,7 +92,7 @@ def test_sdist_has_license_marker_sources_and_tests(sdist_names: set[str]) -> No
 
 def test_wheel_has_the_sources_and_nothing_else(wheel_names: set[str]) -> None:
     code = {name for name in wheel_names if ".dist-info/" not in name}
-    assert code == {f"flowcraft/{name}" for name in sources()}
+    assert code == {f"flowcraft/{name}" for name in sources()} | {"_flowcraft_pytest.py"}
     assert "flowcraft/py.typed" in code
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in wheel_names)
 
@@ -116,11 +118,29 @@ def test_entry_points_and_command_work(bare_python: Path) -> None:
     assert "usage" in run(bare_python.with_name("flowcraft"), "--help", cwd=bare_python.parent).lower()
 
 
+def test_conformance_runs_without_pytest_and_is_then_not_certified(bare_python: Path) -> None:
+    load = "from importlib.metadata import entry_points as e; print([p.value for p in e(group='pytest11')])"
+    assert run(bare_python, "-c", load, cwd=bare_python.parent) == "['_flowcraft_pytest']\n"
+    target = "flowcraft.conformance.targets:memory"
+    command = ("conformance", "run", target, "-k", "store.create.one-winner")
+    assert "1 pass" in run(bare_python.with_name("flowcraft"), *command, cwd=bare_python.parent)
+    why = "import flowcraft.conformance.suite as s"
+    load = f"try:\n    {why}\nexcept ImportError as error:\n    print(error)"
+    assert "pip install 'flowcraft-core[conformance]'" in run(bare_python, "-c", load, cwd=bare_python.parent)
+
+
+def needs_extra(path: str) -> bool:
+    """A part of the conformance suite that is loaded only where pytest, or Hypothesis, is there."""
+    text = (CORE / "src" / "flowcraft" / f"{path}.py").read_text(encoding="utf-8")
+    third_party = re.search(r"^(?:    )?(?:import|from) (?:pytest|hypothesis)\b", text, re.MULTILINE)
+    return path.startswith("conformance/") and third_party is not None
+
+
 def test_every_module_imports(bare_python: Path) -> None:
     paths = sorted(name.removesuffix(".py") for name in sources() if name.endswith(".py"))
     names = [f"flowcraft/{path}".removesuffix("/__init__").replace("/", ".") for path in paths]
-    with_pytest = "flowcraft.conformance"
-    code = "\n".join(f"import {name}" for name in names if not name.startswith(with_pytest) and "__main__" not in name)
+    with_extra = {name for name, path in zip(names, paths, strict=True) if needs_extra(path)} | {SUITE}
+    code = "\n".join(f"import {name}" for name in names if name not in with_extra and "__main__" not in name)
     run(bare_python, "-W", "error", "-c", code, cwd=bare_python.parent)
 
 

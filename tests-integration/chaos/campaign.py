@@ -127,7 +127,7 @@ class Campaign:
             self._show(now, began)
             if now - max(last, began + duration) > settings.patience:
                 break
-            time.sleep(_STEP)
+            time.sleep(_STEP)  # between two looks at the processes
         return last
 
     def _victim(self) -> list[_Process]:
@@ -135,7 +135,7 @@ class Campaign:
         able = [process for process in self._workers if process.struck is None and process.popen.poll() is None]
         if self._random.random() < 0.8:
             able = [process for process in able if self._going_on(process)]
-            time.sleep(self._random.random() * 0.05)
+            time.sleep(self._random.random() * 0.05)  # a random moment of what it executes is wanted
         return [self._random.choice(able)] if able else []
 
     def _going_on(self, process: _Process) -> bool:
@@ -157,7 +157,7 @@ class Campaign:
         elif name == "STOP":
             process.resume_at = strike.at + self.settings.lease_ttl * (1.3 + 2.7 * self._random.random())
         self._strikes.append(strike)
-        self._landed += self._going_on(process)
+        self._landed += any(map(strike.hit, read_executions(self._journal(process.name))))
 
     def _look_after(self, now: float) -> None:
         """Replace the dead, wake the paused."""
@@ -199,8 +199,8 @@ class Campaign:
         before = self._count(client, '"starting"')
         self._pace(allowed)
         while time.monotonic() - began < 5.0 and self._count(client, '"starting"') == before:
-            time.sleep(0.0002)
-        time.sleep(self._random.random() * 0.012)
+            time.sleep(0.0002)  # between two looks
+        time.sleep(self._random.random() * 0.012)  # a random moment of the start is wanted
         client.popen.kill()
         client.popen.wait()
         lines = list(read_lines(self._journal(client.name)))
@@ -217,10 +217,10 @@ class Campaign:
                 process.popen.send_signal(signal.SIGCONT)
                 process.struck.until = time.monotonic()
         while self._messages_left() and time.monotonic() < until:
-            time.sleep(0.05)
+            time.sleep(0.05)  # between two looks at the file
         for process in self._workers:
             while process.popen.poll() is None and not self._has(process, '"what":"ready"'):
-                time.sleep(0.02)
+                time.sleep(0.02)  # between two looks at the journal
             if process.struck is None or process.struck.signal != "TERM":
                 process.popen.send_signal(signal.SIGTERM)
         for process in self._workers:

@@ -287,7 +287,7 @@ def _was_late(at: float, again: Series, before: Sequence[Series], strikes: Mappi
 def _in_flight(strike: Strike, executions: Sequence[Execution], settled: Mapping[_Key, float]) -> tuple[int, int]:
     """How many executions were going on in the struck process, and how many had ended and were not yet committed."""
     mine = [e for e in executions if e.process == strike.process and e.begin <= strike.at]
-    going_on = sum(e.end is None or e.end >= strike.at for e in mine)
+    going_on = sum(map(strike.hit, mine))
     ended = [e for e in mine if e.end is not None and e.end < strike.at and e.attempt >= 1]
     pending = sum(settled.get(e.key, float("inf")) >= strike.wall and strike.at - (e.end or 0) < 10 for e in ended)
     return going_on, pending

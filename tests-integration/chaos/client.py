@@ -51,7 +51,7 @@ class _Client:
         async with asyncio.TaskGroup() as runs:
             for number, (run_id, blueprint, value) in enumerate(self._plan):
                 while number >= self._allowed and run_id not in self._begun:
-                    await asyncio.sleep(0.005)
+                    await asyncio.sleep(0.005)  # between two looks at what another process allows
                 runs.create_task(self._run(run_id, Blueprint.from_dict(blueprint), value))
         self._journal.write("all")
         for task in (echoing, allowed):
@@ -89,7 +89,7 @@ class _Client:
                 return await self._adapter.start_run(blueprint, value, run_id=run_id)
             except (Unavailable, UnknownOutcome) as error:
                 self._journal.write("again", run=run_id, error=repr(error))
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.1)  # before it asks again, as any client would
 
     async def _echo(self) -> None:
         """Send messages once more, of visits that are READY: waiting, on their way, being executed or committed."""
@@ -97,8 +97,8 @@ class _Client:
         async with asyncio.TaskGroup() as echoes:
             for _ in range(self._settings.echoes):
                 while not self._running:
-                    await asyncio.sleep(0.01)
-                await asyncio.sleep(source.random() * 0.04)
+                    await asyncio.sleep(0.01)  # between two looks
+                await asyncio.sleep(source.random() * 0.04)  # a random moment of a run is wanted
                 if not self._running:
                     continue
                 delay = source.choice((0.0, 0.0, 0.05, 0.3, 1.0, 2.5))

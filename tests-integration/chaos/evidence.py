@@ -71,6 +71,11 @@ class Strike:
     locked: bool = False
     code: int | None = None
 
+    def hit(self, execution: Execution) -> bool:
+        """Whether the execution was going on in the struck process when the signal was sent."""
+        began = execution.process == self.process and execution.begin <= self.at
+        return began and (execution.end is None or execution.end >= self.at)
+
 
 @dataclass
 class Echo:

@@ -70,7 +70,7 @@ def functions(journal: Journal) -> dict[str, NodeFunction]:
 
     async def work(ctx: Context) -> object:
         with written(ctx):
-            await asyncio.sleep(_seconds(ctx))
+            await asyncio.sleep(_seconds(ctx))  # the work: it takes its time
             result = _outcome(ctx)
             if ctx.params.get("write"):
                 await ctx.context.set(ctx.node_id, result.output)
@@ -78,7 +78,7 @@ def functions(journal: Journal) -> dict[str, NodeFunction]:
 
     def block(ctx: Context) -> object:
         with written(ctx):
-            time.sleep(_seconds(ctx))
+            time.sleep(_seconds(ctx))  # the work of a blocking function
             return _outcome(ctx)
 
     return {

@@ -19,6 +19,5 @@ def test_without_kills_nothing_is_executed_twice(tmp_path: Path) -> None:
 @pytest.mark.timeout(240)
 def test_workers_that_end_in_order_cause_no_repetition(tmp_path: Path) -> None:
     outcome = hurt(Settings(str(tmp_path), runs=60, strikes=8, signal="TERM", every=0.8, seed=13))
-    # how many do is a matter of the machine: a worker that has just started may have nothing in hand
-    assert sum(in_flight > 0 for in_flight, _ in outcome.verdict.in_flight) >= 3, "the signals came amid executions"
+    assert sum(in_flight > 0 for in_flight, _ in outcome.verdict.in_flight) >= 8, "the signals came amid executions"
     assert not outcome.verdict.repetitions

@@ -100,7 +100,7 @@ class Batches(Outcomes):
                 self.state[n] = "cancelled"
             elif batch.failing:
                 self.state[n] = "failed"
-                self.failures.append(Failure(n, "failed"))
+                self.failures.append(Failure(n, "failed", n))
                 self.outputs.pop(n, None)
             else:
                 results = [batch.results[i] for i in range(len(batch.groups))]

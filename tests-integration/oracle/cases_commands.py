@@ -133,6 +133,14 @@ MARKED = [
         outputs={"b": "marked"},
         reading="the fallback's visit comes to nothing",
     ),
+    case(
+        "a node whose fallback runs, as it did for another",
+        flow("a>b, c>d, f", {"a": {"fail": {}, "fallback": "f"}, "c": {"fail": {}, "fallback": "f"}, "d": ECHO}),
+        "a f@a b c mark:c -f d",
+        ok="a b c d f",
+        outputs={"c": "marked", "d": "marked"},
+        reading="the visit is the node's own, whatever the number of the fallback's",
+    ),
     case("what is only a fallback", flow("a>b, f", {"a": {"fallback": "f"}}), "no:mark:f a b", ok="a b", dead="f"),
     case("a loop's controller", flow("s>L, L>b:continue, L>z:break", {"L": loop("true")}), "no:mark:L s b", ok="s L b"),
     case(

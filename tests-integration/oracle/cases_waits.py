@@ -291,6 +291,13 @@ TIMEOUTS = [
         outputs={"w": "f"},
     ),
     case(
+        "a signal comes while the run of a timeout's fallback is waited for",
+        flow("w>b, f", {"w": wait("1m", fallback="f"), "f": SUB, "b": ECHO}),
+        "tick:60 start:f@w signal:w->late done:w b",
+        ok="w f b",
+        outputs={"w": "from below"},
+    ),
+    case(
         "a timeout with a way needs no fallback",
         flow("w>b:timeout, f", {"w": wait("1m", fallback="f")}),
         "tick:60 b",

@@ -89,7 +89,7 @@ def generate_constructs(source: random.Random, only: frozenset[str] | None = Non
 def _is_plain(facts: Facts, scope: Scope) -> bool:
     """Whether its header is beyond doubt: a controller that is entered, unless there is none in it."""
     controllers = [n for n in scope.nodes if is_controller(facts.nodes[n])]
-    return not controllers or (scope.header in controllers and (scope.entered or len(controllers) == 1))
+    return not controllers or scope.header in controllers
 
 
 def _filled(node: Mapping[str, object]) -> Row:

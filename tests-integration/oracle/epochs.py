@@ -19,19 +19,23 @@ class Epochs(Rules):
         """Open the next epoch; False for a run that cannot be tried again."""
         if self.active or self.status() not in ("failed", "cancelled"):
             return False
-        self.new.clear()
-        named = {f.node for f in self.failures if not self._absolved(f.node)} if nodes is None else set(nodes)
+        self._hear()
+        named = self._failed() if nodes is None else set(nodes)
         if not named and not self._stopped():
             return False  # Reading: there is nothing to try again
         self._open_epoch(named)
         self._close()
         return True
 
+    def _failed(self) -> set[str]:
+        """The nodes whose failure counts; where the edges of a fallback could not be judged, whom it stood in for."""
+        return {failure.owner for failure in self.failures if not self._absolved(failure.node)}
+
     def rollback(self, node: str | None = None) -> bool:
         """Undo what was done, and start again at the node, or end."""
         if self.rolling is not None:
             return False
-        self.new.clear()
+        self._hear()
         self.rolling = (node,)
         self._end("cancelled")
         self._close()
@@ -68,9 +72,10 @@ class Epochs(Rules):
                 return
             self.rolling = None
             self.ending = "failed"
-            self.failures.append(Failure(activation.chain[0], "failed"))
-        done = (activation.chain[0], activation.visit)
-        self.history = [other for other in self.history if (other.runs, other.visit) != done]
+            self.failures.append(Failure(activation.chain[0], "failed", activation.chain[0]))
+        else:
+            done = (activation.chain[0], activation.visit)
+            self.history = [other for other in self.history if (other.runs, other.visit) != done]
         self._forget(activation.chain[0])
 
     # --- resetting ---------------------------------------------------------------------------------------------------
@@ -78,12 +83,9 @@ class Epochs(Rules):
     def _reset_by(self, named: Collection[str]) -> set[str]:
         """The named nodes, and what their visits led to.
 
-        Reading: a fallback is named by those that it stood in for when its edges could not be judged. A scope with such
-        a node is open again: what its edges that were not chosen led to is reset too.
+        Reading: a scope with such a node is open again: what its edges that were not chosen led to is reset too.
         """
         reset = set(named)
-        for n in named:
-            reset |= {owner for owner, how in self.helps[n].items() if how == "failed" and owner in self.facts.nodes}
         while True:
             found = {self.facts.edges[i].target for i in self._unmarked_by(reset) if i not in self.facts.back}
             if found <= reset:
@@ -109,20 +111,22 @@ class Epochs(Rules):
 
     def _stopped(self) -> set[str]:
         """What was cancelled when the run was stopped."""
-        return {n for n, state in self.state.items() if state == "cancelled" and n not in self.lost}
+        called = self.facts.only_called
+        return {n for n, state in self.state.items() if state == "cancelled" and n not in self.lost and n not in called}
 
     def _open_epoch(self, named: Collection[str]) -> None:
         reset = self._reset_by({*named, *self._stopped()})
         self.epoch += 1
         self.ending = None
-        self.failures = [failure for failure in self.failures if failure.node not in reset]
+        self.failures = [f for f in self.failures if f.node not in reset and f.owner not in reset]
         self.judged = len(self.failures)
         reached = {
             e.target for i, e in self.facts.edges.items() if i not in self.facts.back and i in self._unmarked_by(reset)
         }
         starts = reset - reached
         self._reopen_scopes(reset, starts)
-        self.restarted = {n for n in starts & set(named) if n in self.fired and n not in self.again}
+        begun = set(named) | self.begun
+        self.restarted = {n for n in starts & begun if n in self.fired and n not in self.again}
         for i in self._unmarked_by(reset):
             self.marks.pop(i, None)
         for i, of in self.choosers.items():
@@ -130,19 +134,21 @@ class Epochs(Rules):
             self.choosers[i] = {owner: value for owner, value in of.items() if owner not in reset and not mine}
             if i in self.marks and self.choosers[i]:
                 self.marks[i] = Mark("live", next(iter(self.choosers[i].values())))
+        self.kept |= {n: self._final(n) for n in reset if self.facts.around[n] and self._ran(n)}
         for n in reset:
             self._reset_node(n)
+        undecided = [n for n in self.facts.only_called if self.state[n] == "cancelled" and n not in self.lost]
+        self.state |= dict.fromkeys(undecided, "none")  # what was decided of it when the run was stopped
         late, self.late = self.late, {}
         for owner, (activation, result) in late.items():
             # Reading: what completed after the run was stopped marks its edges now.
             for n in activation.chain if owner not in reset else ():
-                self._choose(n, result, owner)
+                if n not in reset:
+                    self._choose(n, result, owner)
 
     def _reset_node(self, n: str) -> None:
         """Reading: its status and output are forgotten; in a cycle they are kept, as in a later round."""
-        if self.facts.around[n] and self._ran(n):
-            self.kept[n] = self._final(n)
-        elif not self.facts.around[n]:
+        if not self.facts.around[n]:
             self.outputs.pop(n, None)
         self.begun.discard(n)
         for of in self.helps.values():

@@ -23,12 +23,24 @@ __all__ = ["Oracle"]
 
 
 class Oracle(Epochs):
-    """One run. ``scan`` shuffles the order in which rules are tried, which must make no difference."""
+    """One run, from ``now`` on. ``scan`` shuffles the order in which rules are tried, which must make no difference.
+
+    While it is ``folding``, whatever happens is in the same commit as what happened before.
+    """
 
     def __init__(
-        self, blueprint: Blueprint, behaviour: Behaviour, run_input: object, scan: random.Random | None = None
+        self,
+        blueprint: Blueprint,
+        behaviour: Behaviour,
+        run_input: object,
+        scan: random.Random | None = None,
+        *,
+        now: float = 1000.0,
+        context: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__(blueprint, behaviour, run_input, scan)
+        self.now = now
+        self.context = dict(context or {})
         self._close()
 
     # --- what can be seen --------------------------------------------------------------------------------------------
@@ -47,7 +59,9 @@ class Oracle(Epochs):
     def held(self) -> dict[str, int]:
         """Of each batch that runs, how many items have not entered its window."""
         return {
-            n: len(batch.groups) - batch.began for n, batch in self.batches.items() if not (batch.failing or batch.gone)
+            n: sum(item not in batch.results for item in range(batch.began, len(batch.groups)))
+            for n, batch in self.batches.items()
+            if not (batch.failing or batch.gone)
         }
 
     def input_of(self, slot: Slot) -> object:
@@ -76,8 +90,7 @@ class Oracle(Epochs):
         Raises:
             NotReady: this attempt must not be executing.
         """
-        if not same_commit:
-            self.new.clear()
+        self._hear(same_commit=same_commit)
         activation = self._activation(slot)
         if activation.undoes:
             self._undone(activation, result)
@@ -107,7 +120,7 @@ class Oracle(Epochs):
         Raises:
             NotReady: it is not executing, or draining.
         """
-        self.new.clear()
+        self._hear()
         activation = self._activation(slot)
         if activation.draining:
             raise NotReady(f"{slot} is draining")
@@ -118,8 +131,7 @@ class Oracle(Epochs):
 
     def wake(self, key: str, *, same_commit: bool = False) -> None:
         """A visit that was put aside, or waits for its next attempt, is ready again; an item when there is room."""
-        if not same_commit:
-            self.new.clear()
+        self._hear(same_commit=same_commit)
         activation = self.active[key]
         if activation.item >= 0:
             self._item_woken(activation)
@@ -127,7 +139,7 @@ class Oracle(Epochs):
             self.resting.remove(key)
             self._hand_out(key)
             if not same_commit:
-                self.new.clear()
+                self._hear()
         self._close()
 
     def drop(self, slot: Slot, *, same_commit: bool = False) -> None:
@@ -136,8 +148,7 @@ class Oracle(Epochs):
         Raises:
             NotReady: it is not executing, or not draining.
         """
-        if not same_commit:
-            self.new.clear()
+        self._hear(same_commit=same_commit)
         if not self._activation(slot).draining:
             raise NotReady(f"{slot} is not draining")
         if slot.item >= 0:
@@ -152,7 +163,7 @@ class Oracle(Epochs):
         Reading: in the order of their times, equal ones in the blueprint's order, or in this ``order``; what begins to
         wait meanwhile is not looked at.
         """
-        self.new.clear()
+        self._hear()
         self.now = max(self.now, now)
         order = order or list(self.facts.nodes)
         asleep = {key: at for key, at in self.asleep().items() if at <= self.now}
@@ -166,24 +177,30 @@ class Oracle(Epochs):
                 self._close()
         return over
 
+    def time_is_up(self, key: str) -> None:
+        """The time of this one alone has come."""
+        self._hear()
+        self._time_is_up(self.active[key])
+        self._close()
+
     def signal(
         self, node: str, payload: object, action: str | None = None, *, signal_id: str, visit: int | None = None
     ) -> str:
         """The answer to a signal: accepted, kept, or why it was refused: late, not a wait, conflict, full."""
-        self.new.clear()
+        self._hear()
         answer = self._signalled(node, Ok(payload, action), signal_id, visit)
         self._close()
         return answer
 
     def child_started(self, slot: Slot) -> None:
         """The execution of a subflow has made a run."""
-        self.new.clear()
+        self._hear()
         self._activation(slot)
         self.children.add(slot.key)
 
     def child_ended(self, key: str, result: Result | None, writes: Mapping[str, object] | None = None) -> None:
         """A subflow's run has ended: completed, failed, or cancelled (None)."""
-        self.new.clear()
+        self._hear()
         self.children.remove(key)
         activation = self.active[key]
         if isinstance(result, Ok):
@@ -198,8 +215,7 @@ class Oracle(Epochs):
     # --- commands ----------------------------------------------------------------------------------------------------
 
     def cancel(self, *, same_commit: bool = False) -> None:
-        if not same_commit:
-            self.new.clear()
+        self._hear(same_commit=same_commit)
         if self.rolling is not None:
             return  # Reading: a rollback goes on
         if self.active and self.ending is None:
@@ -216,7 +232,7 @@ class Oracle(Epochs):
     def unpause(self) -> bool:
         was, self.paused = self.paused, False
         self.withheld.clear()
-        self.new.clear()
+        self._hear()
         return was
 
     def patch(self, writes: Mapping[str, object], deleted: Collection[str] = ()) -> bool:
@@ -236,7 +252,7 @@ class Oracle(Epochs):
         refused = refused or self._is_draining(node)
         if refused or node in self.facts.scatters or self.state[node] not in ("pending", "active"):
             return False
-        self.new.clear()
+        self._hear()
         if node in self.active:
             activation = self._forget(node)
             for helper in activation.chain[1:]:

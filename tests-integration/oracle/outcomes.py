@@ -49,7 +49,7 @@ class Outcomes(Rounds):
             return
         del self.active[owner]
         self.state[owner] = "failed"
-        self.failures.append(Failure(owner, "failed"))
+        self.failures.append(Failure(owner, "failed", owner))
         for helper in activation.chain[1:]:
             self.helps[helper][owner] = "failed"
         for n in activation.chain:
@@ -74,8 +74,7 @@ class Outcomes(Rounds):
             # Reading: of a draining owner, only its own edges are dead; its fallback's are chosen as always.
             if self.ending is None and n not in self.lost:
                 self._choose(n, result, owner)
-        if self.state[owner] == "completed":
-            self._remember(activation, result)
+        self._remember(activation, result)
 
     def _remember(self, activation: Activation, result: Ok) -> None:
         """Reading: of a visit that a fallback completed, both are undone, the fallback first."""
@@ -94,7 +93,7 @@ class Outcomes(Rounds):
             taken = self._taken(n, result)
             values = [(i, e, self._transformed(e, result.output) if e.transform else result.output) for i, e in taken]
         except CannotEvaluate:
-            self.failures.append(Failure(n, "condition"))
+            self.failures.append(Failure(n, "condition", owner))
             if n == owner:
                 self.state[n] = "failed"
             else:

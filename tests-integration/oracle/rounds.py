@@ -28,7 +28,7 @@ class Rounds(Standing):
                 self.ended.add(k)
                 self.state[scope.header] = "failed"
                 self.limited.add(scope.header)
-                self.failures.append(Failure(scope.header, "limit"))
+                self.failures.append(Failure(scope.header, "limit", scope.header))
             else:
                 self._reopen(k, scope, live)
             return True
@@ -54,6 +54,7 @@ class Rounds(Standing):
         for i, edge in self.facts.edges.items():
             if edge.source in scope.nodes and edge.target in scope.nodes:
                 self.marks.pop(i, None)
+                self.choosers.pop(i, None)
 
     def _judge_exits(self) -> bool:
         """Reading: what an early exit cancels counts as a loser (section 5) for what only leads there."""

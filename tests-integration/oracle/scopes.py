@@ -92,7 +92,7 @@ class _Decomposition:
         table = self.blueprint.edges
         inside = [i for i in edges if table[i].source in component and table[i].target in component]
         entered = {table[i].target for i in edges if table[i].source not in component and table[i].target in component}
-        header = self._header(component, entered)
+        header = self._header(component, entered, edges)
         back = frozenset(i for i in inside if table[i].target == header)
         rest = _reach(component, self._arcs(component, edges - back))
         if not back or header in rest[header]:
@@ -105,7 +105,7 @@ class _Decomposition:
             raise _EndlessError(endless)
         return Scope(component | self._tail(component, header, region, edges), header, back, bool(entered))
 
-    def _header(self, component: frozenset[str], entered: set[str]) -> str:
+    def _header(self, component: frozenset[str], entered: set[str], edges: frozenset[int]) -> str:
         # Reading: a controller that is entered; one that is not heads the cycle only if nothing else does. (Else no
         # visit could begin: of a loop in a plain cycle, and of one that is entered at its body, like a do-while.)
         controllers = [node for node in self.controllers if node in component]
@@ -119,14 +119,28 @@ class _Decomposition:
             raise DefinitionError(f"a cycle is entered at {sorted(entered)}; name one in cycleEntryPoints")
         if entered:
             return min(entered)
-        if controllers:
-            return controllers[0]
+        outer = [node for node in controllers if self._is_around(node, controllers, component, edges)]
+        ends = {edge.source for edge in self.blueprint.edges if edge.target not in component}
+        for node in (*(node for node in outer if node in ends), *outer, *controllers):
+            return node
         fallbacks = {fallback for _, fallback in self.references}
         targets = {edge.target for i, edge in enumerate(self.blueprint.edges) if i in self.all_edges}
         for node in self.order:
             if node in component and (node not in fallbacks or node in targets):
                 return node
         raise DefinitionError(f"the fallbacks of {sorted(component)} form a circle")
+
+    def _is_around(
+        self, node: str, controllers: Collection[str], component: frozenset[str], edges: frozenset[int]
+    ) -> bool:
+        """Whether the other controllers go round also if no edge leads back to this one."""
+        rest = edges - {i for i in edges if self.blueprint.edges[i].target == node}
+        reach = _reach(component, [*self._arcs(component, rest), *((b, a) for a, b in self.references)])
+        return all(
+            self._cyclic(frozenset(b for b in component if b == c or (b in reach[c] and c in reach[b])), rest)
+            for c in controllers
+            if c != node
+        )
 
     def _tail(
         self, component: frozenset[str], header: str, region: frozenset[str], edges: frozenset[int]

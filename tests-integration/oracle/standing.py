@@ -19,7 +19,7 @@ __all__ = ["Batch", "Done", "Standing"]
 
 
 class Done(NamedTuple):
-    """A visit that completed and may have to be undone: ``runs`` did it for ``node``."""
+    """A visit that completed, also if its edges could not be judged: ``runs`` did it for ``node``; it may be undone."""
 
     node: str
     runs: str
@@ -61,6 +61,7 @@ class Standing:
         self.active: dict[str, Activation] = {}
         self.lost: set[str] = set()
         self.new: set[str] = set()  # what became active by the latest outcome only: nobody has heard of it
+        self.folding = False  # what happens next is in the same commit as the latest outcome
         self.resting: set[str] = set()  # of the active: parked, or waiting for the next attempt
         self.marks: dict[int, Mark] = {}
         self.made: dict[int, object] = {}  # of LIVE edges, the value that each brought itself
@@ -102,6 +103,11 @@ class Standing:
         self.begun: set[str] = set()  # since the last reset
         self.made: dict[str, tuple[object, dict[int, object]]] = {}  # by item node: the list, and results that stay
         self.rolling: tuple[str | None] | None = None  # to which node the run is rolled back; None: everything
+
+    def _hear(self, *, same_commit: bool = False) -> None:
+        """The latest outcome is committed, and everybody has heard of it, unless the next is in the same commit."""
+        if not (same_commit or self.folding):
+            self.new.clear()
 
     def status(self) -> str:
         if self.active and self.paused:

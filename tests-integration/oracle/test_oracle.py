@@ -12,7 +12,7 @@ from flowcraft.blueprint import Blueprint
 from flowcraft.errors import ConditionError, DefinitionError
 from flowcraft.expressions import parse
 
-from . import cases_batches, cases_commands, cases_loops, cases_plain, cases_scopes, cases_waits
+from . import cases_batches, cases_commands, cases_epochs, cases_loops, cases_plain, cases_scopes, cases_waits
 from .behaviour import behaviour_of, without_errors
 from .cases import Case
 from .explore import TooManyStates, order_observable, permitted, replay, run_randomly
@@ -25,7 +25,7 @@ from .views import NotReady, RunView, Slot
 #: How many random workflows; the nightly run has more.
 GRAPHS = int(os.environ.get("FLOWCRAFT_ORACLE_GRAPHS", "2000"))
 CASES = [*cases_plain.CASES, *cases_scopes.CASES, *cases_loops.CASES, *cases_waits.CASES, *cases_batches.CASES]
-CASES += [*cases_commands.CASES]
+CASES += [*cases_commands.CASES, *cases_epochs.CASES]
 
 
 def _start(blueprint: Blueprint, run_input: object, scan: random.Random | None = None) -> Oracle:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .behaviour import canonical, without_errors
 
@@ -44,10 +44,14 @@ class Slot:
 
 @dataclass(frozen=True, order=True)
 class Failure:
-    """A visit that failed for good. ``kind``: failed, condition or limit."""
+    """A visit that failed for good. ``kind``: failed, condition or limit.
+
+    ``owner``: for whom it was (in the oracle only).
+    """
 
     node: str
     kind: str
+    owner: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)

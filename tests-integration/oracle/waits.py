@@ -30,7 +30,7 @@ class Waits(Batches):
                 goes_on = holds(text, activation.input, None, self.names)
             except CannotEvaluate:
                 self.state[owner] = "failed"
-                self.failures.append(Failure(owner, "condition"))
+                self.failures.append(Failure(owner, "condition", owner))
                 for helper in activation.chain[1:]:
                     self.helps[helper][owner] = "failed"
                 for n in activation.chain:

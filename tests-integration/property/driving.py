@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from flowcraft.blueprint import Blueprint
-from flowcraft.engine.draft import Draft
+from flowcraft.engine.draft import Draft, output_visit
 from flowcraft.engine.head import DRAINING, PARKED, READY, RETRYING, Head
 from flowcraft.engine.headbytes import decode_head, encode_head
 from flowcraft.engine.needs import needed_keys
+from flowcraft.engine.routes import spoken_of
 from flowcraft.engine.transition import (
     Cancel,
     Completed,
@@ -105,13 +106,25 @@ class CheckedRun(EngineRun):
         was = {n for n in old.active if old.state(n) == DRAINING} if old is not None else set[int]()
         assert drained - was <= {n for n, _ in effects.revoked}, "draining, and nobody is told"
         self._check_time(stored)
+        self._check_values(stored)
         self.seq += len(effects.facts)
         assert stored.seq == self.seq, "the events are not numbered without gaps"
         for kind, node, visit, _, data in effects.facts:
             routed = not str(data.get("error", "")).startswith("ConditionError")
-            if kind in ("node:completed", "node:failed") and visit > 0 and routed:
+            undoes = self.graph.index.get(str(data.get("by"))) in self.graph.undoes  # the next rollback tries it again
+            if kind in ("node:completed", "node:failed") and visit > 0 and routed and not undoes:
                 self.ended[node, data.get("by"), visit] += 1
         assert not self.ended or max(self.ended.values()) == 1, "one visit ended twice"
+
+    def _check_values(self, head: Head) -> None:
+        """What nobody can read any more is not kept: of each node the latest output, and what marks speak of."""
+        graph = self.graph
+        known = spoken_of(graph, head, range(len(graph.src)))
+        for key in self.stored.values:
+            node = graph.index.get(key.name, -1)
+            if key.space == "output" and node >= 0 and graph.compensation[node] < 0:
+                read = (node, key.visit) in known or key.visit == output_visit(graph, head, node)
+                assert read, f"the output of visit {key.visit} of {key.name} is kept for nobody"
 
     def _check_time(self, head: Head) -> None:
         if head.terminal:

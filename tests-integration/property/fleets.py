@@ -25,7 +25,7 @@ from .replaying import Executed, Replay, assert_same_result, perform, slowly
 from .seeds import both
 from .worlds import World
 
-__all__ = ["Fleet", "check_together"]
+__all__ = ["Fleet", "ScatteredQueue", "check_together"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class _Run:
         return f"run {self.seed}"
 
 
-class _ScatteredQueue(MemoryJobQueue):
+class ScatteredQueue(MemoryJobQueue):
     """Every message several times, each copy after a time of its own: a few are late, some very late."""
 
     def __init__(self, clock: Any, source: random.Random, copies: int) -> None:
@@ -105,7 +105,7 @@ async def check_together(seeds: Sequence[int], fleet: Fleet) -> Counter[str]:
     by_id = {run.run_id: run for run in runs}
     world = World(seed=seeds[0], blueprints=[run.blueprint for run in runs])
     if fleet.copies > 1:
-        world.queue = _ScatteredQueue(world.clock, source, fleet.copies)
+        world.queue = ScatteredQueue(world.clock, source, fleet.copies)
 
     async def node(process: Any, ctx: NodeContext[object, object]) -> object:
         await slowly(source)

@@ -64,7 +64,7 @@ def _after_the_end(pair: Pair, source: random.Random, mix: Mix, retries: int) ->
         return ""
     if source.random() < mix.rollback:
         return _rollback(pair, source)
-    named = {f.node for f in oracle.failures if not oracle._absolved(f.node)}
+    named = oracle._failed()
     if oracle.status() not in ("failed", "cancelled"):
         return "no:retry"
     return "retry" if named or oracle._stopped() else "no:retry"
@@ -89,7 +89,7 @@ def _step(pair: Pair, source: random.Random, mix: Mix, tale: list[str]) -> None:
     calm = oracle.ending is None
     if calm and source.random() < mix.pause:
         do("unpause" if oracle.paused else "pause")
-    elif calm and source.random() < mix.cancel:
+    elif (calm or oracle.rolling is not None) and source.random() < mix.cancel:
         do("cancel")
     elif calm and source.random() < mix.rollback * 0.1:
         do(_rollback(pair, source))

@@ -17,18 +17,23 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from .faults_of_runs import FAULTS_OF_RUNS
+
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = "packages/flowcraft-core/src/flowcraft"
 #: All that the tests need, copied once: whatever is edited meanwhile, every fault is planted in the same library.
 NEEDED = (SOURCE, "packages/flowcraft-core/tests/distributed", "tests-integration/oracle", "tests-integration/property")
 TESTS = {
     "cases": "test_cases.py",
+    "constructs": "test_constructs.py",
     "lock step": "test_engine_oracle.py",
     "three": "test_exhaustive_three.py",
     "four": "test_exhaustive_four.py",
     "cycles": "test_exhaustive_cycles.py",
     "in process": "test_in_process.py",
     "distributed": "test_distributed.py",
+    "constructs in process": "test_constructs_in_process.py",
+    "constructs distributed": "test_constructs_distributed.py",
 }
 
 
@@ -113,9 +118,9 @@ MUTANTS = [
     ),
     _one(
         "failing fast in spite of absolution",
-        "engine/ending.py",
-        "if not all(absolved(graph, head, failure.node) for failure in head.failures):",
-        "if head.failures:",
+        "engine/stopping.py",
+        "if not all(absolved(graph, head, failure.node) for failure in new):",
+        "if new:",
     ),
     _one("the nonce is not checked", "engine/transition.py", "        and activation.nonce == visit.nonce\n", ""),
     _one("the visit is not checked", "engine/transition.py", "        and activation.visit == visit.visit\n", ""),
@@ -139,7 +144,7 @@ MUTANTS = [
         "draft.left[around] += len(plan.members)",
         "pass",
     ),
-    _one("exits are marked before the scope ends", "engine/draft.py", "UNMARKED and not exits[edge]:", "UNMARKED:"),
+    _one("exits are marked before the scope ends", "engine/draft.py", "if not exits[edge] and head", "if head"),
     _one(
         "exits of a failed node are DEAD",
         "engine/rounds.py",
@@ -160,14 +165,14 @@ MUTANTS = [
     _one(
         "a second LIVE changes the value of an exit",
         "engine/routes.py",
-        "if head.marks[e] == UNMARKED:  # a second",
-        "if head.marks[e] in (UNMARKED, 1):  # a second",
+        "first, chosen = head.mark_of(e) == UNMARKED,",
+        "first, chosen = head.mark_of(e) in (UNMARKED, LIVE),",
     ),
     _one(
         "values that an exit speaks of are deleted",
         "engine/routes.py",
-        "if any(head.mark_visits.get(e) == previous for e in graph.out[node]):",
-        "if False:",
+        "    if (node, visit) in spoken_of(graph, head, graph.out[node]):",
+        "    if False:",
     ),
     _one(
         "a fallback's visits are not forgotten in the next round",
@@ -190,8 +195,8 @@ MUTANTS = [
     _one(
         "a fallback's outcome is not its own",
         "engine/outcomes.py",
-        "_count(draft, [pair for pair in done if pair[0] not in unroutable], succeeded=True)",
-        "_count(draft, [pair for pair in done[:1] if pair[0] not in unroutable], succeeded=True)",
+        "_count(draft, [pair for pair in done if pair[0] not in unroutable], node, succeeded=True)",
+        "_count(draft, [pair for pair in done[:1] if pair[0] not in unroutable], node, succeeded=True)",
     ),
     _one(
         "a draining visit is tried again",
@@ -224,22 +229,94 @@ MUTANTS = [
         "values of others are not read ahead", "engine/needs.py", "keys.update(keys_of(graph, head, reference))", "pass"
     ),
     _one("wake_at is late", "engine/draft.py", "at < self.head.wake_at", "at > self.head.wake_at"),
-    _one(
-        "a parked visit stays parked", "engine/transition.py", "PARKED and old.due <= now and", "PARKED and False and"
-    ),
+    _one("a parked visit stays parked", "engine/timers.py", "(state == PARKED and event.can(", "(False and event.can("),
     _one(
         "who cannot execute a parked visit wakes it",
-        "engine/transition.py",
-        "PARKED and old.due <= now and event.can(node if old.runs < 0 else old.runs):",
-        "PARKED and old.due <= now:",
+        "engine/timers.py",
+        "(state == PARKED and event.can(node_of(slot) if old.runs < 0 else old.runs)):",
+        "state == PARKED:",
     ),
-    _one("a head forgets which joins fired", "engine/head.py", '("g", sorted(head.fired))', '("g", [])'),
-    _one("a head forgets which visit a mark speaks of", "engine/head.py", '("m", head.mark_visits)', '("m", {})'),
+    _one("a head forgets which joins fired", "engine/headbytes.py", '("g", sorted(head.fired))', '("g", [])'),
+    _one("a head forgets which visit a mark speaks of", "engine/headbytes.py", '("m", head.mark_visits)', '("m", {})'),
+    _one(
+        "a header that starts again begins to count anew",
+        "engine/reset.py",
+        "if node not in plan.first or not plan.again.isdisjoint(around):",
+        "if True:",
+    ),
+    _one(
+        "edges into a cycle inside one that has gone round count again",
+        "engine/reset.py",
+        "== VOID and e not in heeded_by_none:",
+        "== VOID:",
+    ),
+    _one(
+        "a fallback forgets what it did for others when one of them is reset",
+        "engine/reset.py",
+        "        if ran:\n            head.fallbacks[fallback] = ran\n",
+        "",
+    ),
+    _one(
+        "of a fallback, everything LIVE stays when one it stood in for is reset",
+        "engine/reset.py",
+        "!= LIVE or all(owner in again for owner, _ in head.choosers.get(e, ())):",
+        "!= LIVE:",
+    ),
+    _one(
+        "a fallback that ran for others only starts again by itself",
+        "engine/reset.py",
+        "(head.ordinary.get(node) if graph.namers[node] else head.states[node])",
+        "head.states[node]",
+    ),
+    _one("a visit that was given up has no number", "engine/reset.py", "in (BEGUN, GIVEN_UP)):", "== BEGUN):"),
+    _one(
+        "a header that starts again gets what its edges carry now",
+        "engine/routes.py",
+        "(head.brought if back else head.mark_visits)",
+        "head.mark_visits",
+    ),
+    _one(
+        "cycles that a stop kept from going round never do",
+        "engine/reset.py",
+        "touched | open_still | going_round if",
+        "touched | open_still if",
+    ),
+    _one(
+        "what was undone has completed again",
+        "engine/commands.py",
+        "    head.states[node] = head.was\n    head.done",
+        "    head.states[node] = 7\n    head.done",
+    ),
+    _one("what a fallback did is not undone", "engine/commands.py", "if done[2] in undone]", "if done[0] in undone]"),
+    _one(
+        "a cancel ends a rollback",
+        "engine/transition.py",
+        'phase in ("cancelling", "undoing"):',
+        'phase == "cancelling":',
+    ),
+    _one(
+        "outputs of earlier rounds are kept",
+        "engine/rounds.py",
+        "        erase_unread(draft, node, visit)\n",
+        "        pass\n",
+    ),
+    _one(
+        "old failures stop a run that goes on",
+        "engine/stopping.py",
+        "for failure in new):",
+        "for failure in head.failures):",
+    ),
+    _one(
+        "waits go on before joins are decided",
+        "engine/propagate.py",
+        "        if work:",
+        "        if work and not special:",
+    ),
     _one(
         "in process: what is READY stays in the list of what is new",
         "local.py",
-        "            draft.ready.clear()\n        if draft.revoked:",
-        "        if draft.revoked:",
+        "            draft.ready.clear()\n        if draft.facts:",
+        "        if draft.facts:",
     ),
     _one(
         "distributed: a message of an activation that is over is executed",
@@ -255,6 +332,7 @@ MUTANTS = [
     ),
     _one("distributed: what a worker keeps is published, too", "folding.py", "                del ready[node]\n", ""),
     Mutant("(no fault at all)", ()),
+    *(_one(*fault) for fault in FAULTS_OF_RUNS),
 ]
 
 

@@ -12,7 +12,7 @@ from flowcraft.blueprint import Blueprint
 from flowcraft.errors import DefinitionError
 from flowcraft.graph import compile_graph
 
-from ..oracle import cases_batches, cases_commands, cases_loops, cases_plain, cases_scopes, cases_waits
+from ..oracle import cases_batches, cases_commands, cases_epochs, cases_loops, cases_plain, cases_scopes, cases_waits
 from ..oracle.behaviour import behaviour_of, without_errors
 from ..oracle.cases import Case
 from ..oracle.oracle import Oracle
@@ -22,7 +22,7 @@ from .disagreements import DISAGREEMENTS
 from .pairing import Pair, ToldRun
 
 CASES = [*cases_plain.CASES, *cases_scopes.CASES, *regressions.CASES, *cases_loops.CASES, *cases_waits.CASES]
-CASES += [*cases_batches.CASES, *cases_commands.CASES]
+CASES += [*cases_batches.CASES, *cases_commands.CASES, *cases_epochs.CASES]
 
 
 def _marked(example: Case) -> Any:
