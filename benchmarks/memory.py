@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
-import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import report
-from harness import CACHE, PEERS, Case, Contender, Samples, UnavailableError, measure, say, verdict
+from harness import PEERS, Case, Contender, Samples, measure, say, verdict
+from installing import from_npm
 
 OURS, LANGGRAPH, TYPESCRIPT, ASYNCIO = "Flowcraft", "LangGraph", "TypeScript Flowcraft", "asyncio itself"
 SIZES = (10, 100, 1_000, 10_000)
@@ -87,36 +84,8 @@ def python(script: str) -> Callable[[], list[list[str]]]:
 
 
 def typescript() -> list[list[str]]:
-    """The command line of the TypeScript original, installed on first use from its lock file."""
-    npm, node = shutil.which("npm"), shutil.which("node")
-    if not npm or not node:
-        raise UnavailableError("node and npm are not installed")
-    source = PEERS / "flowcraft_ts"
-    files = [*sorted(source.glob("*.json")), source / "run.mjs"]
-    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
-    folder = CACHE / f"bench-npm-{digest}"
-    mark = folder / "installed"
-    if not mark.exists():
-        say("installing the npm package flowcraft (once)")
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        for file in files:
-            shutil.copy(file, folder)
-        install(npm, folder)
-        mark.touch()
-    return [[node, str(folder / "run.mjs")]]
-
-
-def install(npm: str, folder: Path) -> None:
-    """`npm ci`; no script of a package runs."""
-    command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-    try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=180, check=False)
-    except subprocess.TimeoutExpired:
-        raise UnavailableError("npm ci took more than 180 s") from None
-    if done.returncode:
-        words = [line for line in done.stderr.splitlines() if "error" in line.lower()] or done.stderr.splitlines()
-        raise UnavailableError(f"npm ci failed: {words[0] if words else done.returncode}")
+    """The command line of the TypeScript original."""
+    return [from_npm("flowcraft_ts")]
 
 
 def tables(options: argparse.Namespace) -> list[report.Table]:

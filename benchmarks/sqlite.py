@@ -51,15 +51,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="rounds; contenders alternate (default 3)")
     parser.add_argument("--seconds", type=float, default=3.0, help="measured time per case and round (default 3)")
     parser.add_argument(
-        "--runs", type=int, default=20_000, help="runs over which a worker's memory is watched (default 20,000)"
+        "--runs", type=int, default=100_000, help="runs over which a worker's memory is watched (default 100,000)"
     )
-    parser.add_argument("--full", action="store_true", help="watch memory over 100,000 runs")
     parser.add_argument("--write", action="store_true", help="replace the section in README.md, if all was measured")
     parser.add_argument("--check", action="store_true", help="exit with 1 unless every target is met")
-    options = parser.parse_args()
-    if options.full:
-        options.runs = max(options.runs, 100_000)
-    return options
+    return parser.parse_args()
 
 
 def all_contenders(options: argparse.Namespace, folder: Path) -> list[Contender]:
