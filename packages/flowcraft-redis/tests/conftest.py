@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import secrets
 import shutil
@@ -23,6 +24,13 @@ def missing(name: str, why: str) -> None:
     if required(name):
         pytest.fail(f"{name} is required here: {why}", pytrace=False)
     pytest.skip(f"NOT TESTED on {name}: {why}")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_stays_open() -> Iterator[None]:
+    """A connection that nobody closed fails the last test of its own module, not one of another that runs later."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, TypeAlias, cast
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
@@ -23,18 +24,18 @@ _SCHEMES: Final = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "val
 _OURS: Final = ("prefix", "partitions", "cluster", "sentinel")
 
 
-def link_of(client: AnyClient, *, owned: bool = False, place: str = "") -> Link:
-    """The way through a client; the caller closes what it owns.
+def link_of(client: AnyClient) -> Link:
+    """The way through a client, which stays the caller's.
 
     Raises:
         Misconfigured: its pool is too small, or it is no asyncio client of redis-py.
     """
     if isinstance(client, RedisCluster):
-        return ClusterLink(client, owned=owned, place=place or "the cluster")
+        return ClusterLink(client, owned=False, place="the cluster")
     if not isinstance(client, Redis):
         found = f"{type(client).__module__}.{type(client).__name__}"
         raise Misconfigured(f"the client must be a redis.asyncio.Redis or RedisCluster, not a {found}")
-    return SingleLink(client, owned=owned, place=place or _place(client))
+    return SingleLink(client, owned=[], place=_place(client))
 
 
 def link_to(url: str) -> Link:
@@ -49,14 +50,15 @@ def link_to(url: str) -> Link:
     try:
         if "sentinel" in options:
             service = options["sentinel"]
-            return SingleLink(_of_sentinel(bare, service), owned=True, place=f"{place} ({service})")
+            master, watchers = _of_sentinel(bare, service)
+            return SingleLink(master, owned=[master, *watchers], place=f"{place} ({service})")
         if options.get("cluster", "").lower() in ("1", "true", "yes"):
             cluster = RedisCluster.from_url(bare, protocol=2, socket_connect_timeout=_CONNECT)
             return ClusterLink(cluster, owned=True, place=place)
         client = Redis.from_url(bare, **_settings())
         pool = client.connection_pool
         pool.connection_class(**pool.connection_kwargs)  # which finds out that an option of the address is none
-        return SingleLink(client, owned=True, place=place)
+        return SingleLink(client, owned=[client], place=place)
     except (ValueError, TypeError) as error:
         raise Misconfigured(f"the address of Redis at {place or 'nowhere'} cannot be used: {error}") from error
 
@@ -94,7 +96,8 @@ def _settings() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _of_sentinel(url: str, service: str) -> Redis:
+def _of_sentinel(url: str, service: str) -> tuple[Redis, Sequence[Redis]]:
+    """A client of the master, and the clients that ask where it is, which nobody else closes."""
     parts = urlsplit(url)
     credentials, _, hosts = parts.netloc.rpartition("@")
     places: list[tuple[str, int]] = []
@@ -109,8 +112,7 @@ def _of_sentinel(url: str, service: str) -> Redis:
         settings |= {"username": unquote(user) or None, "password": unquote(password)}
     quiet = {"socket_timeout": _CONNECT, "socket_connect_timeout": _CONNECT}
     sentinel = cast("Any", Sentinel)(places, sentinel_kwargs=quiet | dict(parse_qsl(parts.query)))
-    client: Redis = sentinel.master_for(service, **settings)
-    return client
+    return sentinel.master_for(service, **settings), tuple(sentinel.sentinels)
 
 
 def _place(client: Redis) -> str:

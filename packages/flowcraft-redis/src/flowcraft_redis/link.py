@@ -71,13 +71,12 @@ class SingleLink:
 
     Args:
         client: as redis-py makes it. Its connections are used as they are configured.
-        owned: whether the client is closed with this object.
+        owned: the clients that are closed with this object: none of the caller's; those of Sentinel are clients too.
         patience: seconds until a reply that does not come means that a connection is dead.
     """
 
-    def __init__(self, client: Redis, *, owned: bool, place: str, patience: float = PATIENCE) -> None:
+    def __init__(self, client: Redis, *, owned: Sequence[Redis], place: str, patience: float = PATIENCE) -> None:
         self.place = place
-        self._client = client
         self._pool = client.connection_pool
         self._owned = owned
         self._patience = patience
@@ -152,8 +151,8 @@ class SingleLink:
         wire, self._main = self._main, None
         if wire is not None:
             await wire.aclose()
-        if self._owned:
-            await self._client.aclose()
+        for client in self._owned:
+            await client.aclose()
 
     def _wire(self) -> Wire:
         if self._main is None:
