@@ -11,7 +11,7 @@ from flowcraft.blueprint import Node
 from flowcraft.codec import Codec
 from flowcraft.engine.draft import MISSING, Cell, Times
 from flowcraft.engine.events import ChildStarted, Completed, Dropped, Failed, Parked
-from flowcraft.engine.head import Activation, Head
+from flowcraft.engine.head import KEPT, Activation, Head
 from flowcraft.engine.inputs import InputPlan
 from flowcraft.engine.slots import NODE_MASK, item_of, item_slot, node_of
 from flowcraft.engine.transition import Effects, EngineEvent, Visit, apply, due_work, run_status, seal
@@ -291,6 +291,7 @@ def _share_out(state: RunState, submissions: list[Submission], effects: Effects,
             definition = definition_of(graph, node, activation)
             if activation.nonce == state.draft.nonce and keeper.wants(job, definition):  # else others heard of it
                 submission.kept = (job, node)
+                state.draft.head.active[node] = replace(activation, resend=KEPT)
                 del ready[node]
                 break
     return list(ready.values())

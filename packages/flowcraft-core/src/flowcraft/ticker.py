@@ -17,7 +17,7 @@ from typing import Final
 from flowcraft.blueprint import Node
 from flowcraft.committer import Committer
 from flowcraft.dropping import drop_events
-from flowcraft.engine.head import PARKED, Activation, Head
+from flowcraft.engine.head import KEPT, PARKED, Activation, Head
 from flowcraft.engine.transition import ChildAsked, EngineEvent, Resent, Tick, due_work, limited
 from flowcraft.errors import AdapterError
 from flowcraft.folding import Applied, definition_of, job_of
@@ -249,6 +249,8 @@ class Ticker:
     def _congested(self, graph: Graph, head: Head, node: int, now: float, depths: Mapping[str, int]) -> bool:
         """Whether the message is probably still waiting: then another one would only make the queue longer."""
         activation = head.active[node]
+        if activation.resend == KEPT:  # there is none, and who meant to go on with it is gone
+            return False
         queue = job_of(graph, "", node, activation, self._committer.rules.queue_name).queue
         return depths.get(queue, 0) > self._backlog and now - activation.at < LONGEST_RESEND
 
@@ -259,8 +261,11 @@ class Ticker:
             return now + _NOTHING_DUE if work.later is None else work.later
         times = [now + LONGEST_RESEND]
         for slot in (*work.overdue, *work.drained):
-            key = _key(graph, due.state.run_id, head, slot)
-            times.append(now + self._lease_ttl if key not in due.free else head.active[slot].at + LONGEST_RESEND)
+            if _key(graph, due.state.run_id, head, slot) not in due.free:
+                times.append(now + self._lease_ttl)
+            else:  # the queue is congested: as long again as the message is old, for it may be lost and not waiting
+                at = head.active[slot].at
+                times.append(min(now + max(now - at, self._interval), at + LONGEST_RESEND))
         if work.timers or work.children:
             times.append(now + _LONGEST_PARKED_LOOK)
         if work.later is not None:

@@ -116,6 +116,39 @@ async def test_a_backlog_is_not_made_longer(make_world: MakeWorld) -> None:
     assert len(world.queue.pushed) == 300, "only after the longest interval"
 
 
+async def test_a_message_that_was_lost_in_a_backlog_is_missed_when_the_backlog_is_gone(make_world: MakeWorld) -> None:
+    world = make_world(lose=1.0, blueprints=[chain(3)])
+    process, ticker = await started(world, "chain")
+    began = world.clock.now
+    world.queue.lose = 0.0
+    for n in range(150):
+        await world.finish(process.adapter.start_run("chain", run_id=f"r{n}"))
+    for _ in range(10):
+        world.clock.now += 10
+        assert (await tick(world, ticker)).resent == 0
+    worker = await world.process().start()
+    await world.finish(asyncio.gather(*(worker.adapter.result(f"r{n}") for n in range(150))))
+    assert (await world.finish(worker.adapter.result("chain"))).status == "completed"
+    assert world.clock.now - began < 250, "looked at again when it is twice as old, not after the longest interval"
+
+
+async def test_a_backlog_does_not_hold_up_what_a_dead_worker_had_kept(make_world: MakeWorld) -> None:
+    """A visit that a worker goes on with by itself has no message that could be waiting."""
+    second_is_slow = blueprint("pair", {"n0": "value", "n1": Node("n1", "slow", {"seconds": 5.0})}, ["n0>n1"])
+    world = make_world(blueprints=[chain(3), second_is_slow])
+    first = await world.process("first").start()
+    run = await first.adapter.start_run(second_is_slow)
+    await world.until(lambda: world.executions(node="n1") == 1)
+    first.kill()
+    process, ticker = await started(world)
+    for n in range(150):
+        await world.finish(process.adapter.start_run("chain", run_id=f"r{n}"))
+    world.clock.now += 65  # its lease is over, and nobody has begun it
+    assert (await tick(world, ticker)).resent == 1
+    assert (world.queue.pushed[-1].run_id, world.queue.pushed[-1].node) == (run.run_id, "n1")
+    assert world.queue.pushed[-1].resend == 1, "whoever gets it counts that it was begun before"
+
+
 async def test_two_tickers_do_everything_once(make_world: MakeWorld) -> None:
     world = make_world(blueprints=[fan(3), FLOWS["long retry"]])
     first, one = await started(world, "fan")

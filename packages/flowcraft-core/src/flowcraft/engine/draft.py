@@ -77,7 +77,7 @@ TIMES: Final = Times()
 
 def resend_delay(resend: int, times: Times) -> float:
     """Seconds from one sending of a READY visit's message to the next."""
-    return min(times.resend * 2.0 ** min(resend, 10), _RESEND_CAP)
+    return min(times.resend * 2.0 ** min(max(resend, 0), 10), _RESEND_CAP)
 
 
 def output_visit(graph: Graph, head: Head, node: int) -> int:

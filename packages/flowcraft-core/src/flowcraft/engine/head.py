@@ -23,6 +23,7 @@ __all__ = [
     "FAILED_LATE",
     "GIVEN_UP",
     "HELD",
+    "KEPT",
     "LIVE",
     "MARK_FAILED",
     "NOT_BEGUN",
@@ -81,7 +82,8 @@ class Activation:
 
     ``runs`` is the node whose function executes: the active node itself (-1) or the fallback that stands in for it;
     ``before`` are the (node, visit) pairs that failed before a fallback took over. ``due`` is when a timer ends (0: it
-    never does). ``reason`` is why a visit is parked, or the id of the run that a subflow waits for.
+    never does). ``reason`` is why a visit is parked, or the id of the run that a subflow waits for. ``resend`` is how
+    often its message was sent again, or KEPT.
     """
 
     nonce: str
@@ -93,6 +95,10 @@ class Activation:
     runs: int = -1
     before: tuple[tuple[int, int], ...] = ()
     reason: str = ""
+
+
+#: Instead of a number of resends: no message was sent at all, whoever committed goes on with the visit.
+KEPT: Final = -1
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,11 +121,12 @@ def park(draft: Draft, event: Parked) -> None:
     """The worker that got a READY visit cannot execute it."""
     slot, reason = event.visit.node, event.reason
     old = draft.head.active[slot]
-    delay, resend = event.delay, max(old.resend, int(event.again))
+    resend = max(old.resend, 0)
+    delay, resends = event.delay, max(resend, int(event.again))
     if delay is None:
-        delay, resend = min(_PARK_BACKOFF * 2.0 ** min(old.resend, 6), _PARK_CAP), old.resend + 1
+        delay, resends = min(_PARK_BACKOFF * 2.0 ** min(resend, 6), _PARK_CAP), resend + 1
     parked = Activation(
-        draft.nonce, draft.now, old.visit, old.attempt, resend, draft.now + delay, old.runs, old.before, reason
+        draft.nonce, draft.now, old.visit, old.attempt, resends, draft.now + delay, old.runs, old.before, reason
     )
     draft.note("node:parked", slot, old.visit, old.attempt, reason=reason)
     draft.schedule(slot, PARKED, parked)
@@ -154,7 +155,7 @@ def resend(draft: Draft, slots: Collection[int]) -> None:
     for slot in slots:
         old = draft.head.active.get(slot)
         if old is not None and draft.head.state(slot) == READY:
-            draft.head.active[slot] = draft.altered(old, resend=old.resend + 1)
+            draft.head.active[slot] = draft.altered(old, resend=max(old.resend, 0) + 1)
             draft.ready.append(slot)
 
 
