@@ -11,12 +11,12 @@ from typing import Protocol, cast
 
 from flowcraft import FlowRuntime
 from flowcraft.adapter import Adapter
-from flowcraft.errors import Unavailable, UnknownOutcome
+from flowcraft.errors import Unavailable
 
 from .evidence import Outage
 from .settings import Settings
 
-__all__ = ["BACKENDS", "Site", "full_size", "reached", "site"]
+__all__ = ["BACKENDS", "Site", "faults_of", "full_size", "reached", "site"]
 
 BACKENDS = ("sqlite", "redis")
 
@@ -42,7 +42,7 @@ class Site(Protocol):
     def begin(self, fault: str, source: random.Random, processes: Sequence[str]) -> tuple[Outage, float] | None:
         """Do something to the backend, or to the way that some of these processes have to it; and for how many seconds.
 
-        None: it cannot be done at this moment.
+        ``fault`` is one of its module's ``FAULTS``. None: it cannot be done at this moment.
         """
         ...
 
@@ -53,6 +53,7 @@ class Site(Protocol):
 
 class _OnBackend(Protocol):
     FULL: Mapping[str, object]
+    FAULTS: Sequence[str]
 
     def open_adapter(self, settings: Settings, runtime: FlowRuntime, address: str) -> Adapter: ...
     def site(self, settings: Settings) -> AbstractContextManager[Site]: ...
@@ -68,6 +69,11 @@ def full_size(backend: str) -> Mapping[str, object]:
     return _module(backend).FULL
 
 
+def faults_of(backend: str) -> Sequence[str]:
+    """What can be done to it."""
+    return _module(backend).FAULTS
+
+
 @asynccontextmanager
 async def reached(settings: Settings, runtime: FlowRuntime, address: str) -> AsyncGenerator[Adapter]:
     """The adapter of one process. It may start while its backend is away, as when a supervisor starts it again."""
@@ -77,7 +83,7 @@ async def reached(settings: Settings, runtime: FlowRuntime, address: str) -> Asy
                 adapter = _module(settings.backend).open_adapter(settings, runtime, address)
                 await stack.enter_async_context(adapter)
                 break
-            except (Unavailable, UnknownOutcome):
+            except Unavailable:
                 await asyncio.sleep(0.1)  # before it tries again
         yield adapter
 

@@ -9,16 +9,13 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-from flowcraft import FlowRuntime
-from flowcraft.graph import compile_graph
-from flowcraft.model import TERMINAL
-
-from .backends import Site, reached, site
+from .backends import Site, site
 from .checker import Evidence, Verdict, judge
-from .evidence import Story, Strike, collect, read_clocks, read_executions, read_lines, read_resends
+from .evidence import Strike, read_executions, read_lines
+from .gathering import gather
 from .processes import Process, spawn
 from .settings import Settings, Signal
 from .shapes import Order, draw
@@ -313,30 +310,17 @@ class Campaign:
     # ---- the end
 
     def _judge(self, began: float, last: float, ended: float) -> Outcome:
-        place = self.settings.place
-        stories = asyncio.run(self._stories())
-        journals = sorted(place.glob("worker-*.journal"))
-        client_lines = [line for path in place.glob("client-*.journal") for line in read_lines(path)]
-        started = {line["run"] for line in client_lines if line["what"] == "started"}
-        slow = self._slow(stories) if self.settings.calm else []
-        evidence = Evidence(
-            executions=[execution for path in journals for execution in read_executions(path)],
-            strikes=self._strikes,
-            stories=stories,
-            allowed={order.run_id: order.allowed for order in self._orders},
-            started=started,
-            resends=[sent for path in journals for sent in read_resends(path)],
-            outages=self._weather.outages,
-            clocks=[clock for path in journals for clock in read_clocks(path)],
-            troubles=[*self._troubles, *slow],
-            messages_left=self._messages_left(),
-        )
-        for name, found in (("strikes", self._strikes), ("outages", self._weather.outages)):
-            rows = json.dumps([asdict(each) for each in found], indent=1, default=sorted)
-            place.joinpath(f"{name}.json").write_text(rows, encoding="utf-8")
+        client_lines = [line for path in self.settings.place.glob("client-*.journal") for line in read_lines(path)]
+        evidence = asyncio.run(
+            gather(
+                self.settings, self._orders, self._site.address(""),
+                started={line["run"] for line in client_lines if line["what"] == "started"}, strikes=self._strikes,
+                outages=self._weather.outages, troubles=self._troubles, messages_left=self._messages_left(),
+            )
+        )  # fmt: skip
         verdict = judge(self.settings, evidence)
         for order in self._orders:
-            if order.run_id not in started:
+            if order.run_id not in evidence.started:
                 verdict.broken("every run is started", order.run_id)
         existed = {line["run"]: line["existed"] for line in client_lines if line["what"] == "starting"}
         return Outcome(
@@ -346,19 +330,3 @@ class Campaign:
             after_last_strike=ended - last if self._strikes or self._weather.outages else 0.0,
             product=self._site.product,
         )  # fmt: skip
-
-    def _slow(self, stories: dict[str, Story]) -> list[str]:
-        """Where nobody dies, nothing waits for a lease to expire: what is handed back is taken at once."""
-        limit = 0.75 * self.settings.lease_ttl
-        return [
-            f"{story.run} took {story.events[-1].at - story.events[0].at:.1f} s: something in it was not handed back"
-            for story in stories.values()
-            if story.status in TERMINAL and limit > 20 and story.events[-1].at - story.events[0].at > limit
-        ]
-
-    async def _stories(self) -> dict[str, Story]:
-        async with reached(self.settings, FlowRuntime(), self._site.address("")) as adapter:
-            return {
-                order.run_id: await collect(adapter, order.run_id, compile_graph(order.blueprint))
-                for order in self._orders
-            }

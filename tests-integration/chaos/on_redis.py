@@ -9,7 +9,7 @@ import random
 import shutil
 import socket
 import threading
-from collections.abc import Callable, Coroutine, Generator, Sequence
+from collections.abc import Coroutine, Generator, Sequence
 from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
@@ -24,9 +24,10 @@ from flowcraft_redis.keys import Keyspace
 from .evidence import Outage
 from .settings import Settings
 
-__all__ = ["FULL", "open_adapter", "required", "site"]
+__all__ = ["FAULTS", "FULL", "open_adapter", "required", "site"]
 
 T = TypeVar("T")
+FAULTS = ("restart", "cut", "stall", "kick", "scripts", "wipe")
 #: What the full size is made of, see `Settings`.
 FULL: dict[str, object] = {
     "runs": 2000, "strikes": 60, "every": 10.0, "echoes": 1000, "lease_ttl": 3.0, "visibility": 4.0, "resend": 10.0,
@@ -106,10 +107,8 @@ class _Server:
             version = client.info("server")["redis_version"]
         driver = importlib.metadata.version("redis")
         self.product = f"Redis {version} (appendonly yes, appendfsync always), redis-py {driver}"
-        self._faults: dict[str, Callable[[random.Random, Sequence[str]], tuple[Outage, float] | None]] = {
-            "restart": self._restart, "cut": self._cut, "stall": self._stall, "kick": self._kick,
-            "scripts": self._scripts, "wipe": self._wipe,
-        }  # fmt: skip
+        made = (self._restart, self._cut, self._stall, self._kick, self._scripts, self._wipe)
+        self._faults = dict(zip(FAULTS, made, strict=True))
 
     def address(self, process: str) -> str:
         return self._network.way_of(process) if process else str(self._server.url)
@@ -123,8 +122,6 @@ class _Server:
             return int(client.xlen(part.stream(_QUEUE, 0))) + int(client.zcard(part.delayed(_QUEUE)))
 
     def begin(self, fault: str, source: random.Random, processes: Sequence[str]) -> tuple[Outage, float] | None:
-        if fault not in self._faults:
-            raise ValueError(f"nothing is known of the fault {fault!r} on Redis; there are {', '.join(self._faults)}")
         return None if self._down or not processes else self._faults[fault](source, processes)
 
     def end(self, outage: Outage) -> None:

@@ -14,9 +14,10 @@ from flowcraft.sqlite import SqliteAdapter
 from .evidence import Outage
 from .settings import Settings
 
-__all__ = ["FULL", "open_adapter", "site"]
+__all__ = ["FAULTS", "FULL", "open_adapter", "site"]
 
 FULL: dict[str, object] = {}
+FAULTS = ()
 
 
 def open_adapter(settings: Settings, runtime: FlowRuntime, address: str) -> SqliteAdapter:
@@ -60,7 +61,7 @@ class _File:
             return int(connection.execute("SELECT count(*) FROM jobs").fetchone()[0])
 
     def begin(self, fault: str, source: random.Random, processes: Sequence[str]) -> tuple[Outage, float] | None:
-        raise ValueError(f"nothing is known of the fault {fault!r} on SQLite")
+        raise NotImplementedError
 
     def end(self, outage: Outage) -> None:
         """There is none."""

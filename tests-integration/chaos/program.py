@@ -11,10 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from .backends import BACKENDS, full_size
+from .backends import BACKENDS, faults_of, full_size
 from .campaign import Campaign
 from .settings import SIGNALS, Settings, Signal
 from .summary import figures, table, write_report
+from .weather import PAUSE
 
 __all__ = ["main", "preset"]
 
@@ -28,7 +29,11 @@ def preset(settings: Settings) -> Settings:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one campaign and tell what it came to; the exit code."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    known = (PAUSE, *faults_of(options.backend))
+    if strange := set(options.faults or ()).difference(known):
+        parser.error(f"faults on {options.backend} are {', '.join(known)}, not {', '.join(sorted(strange))}")
     folder = tempfile.mkdtemp(prefix="flowcraft-chaos-")
     settings = preset(
         Settings(
