@@ -119,15 +119,15 @@ class Campaign:
                     last = now
             share = (now - began) / duration
             if going:  # keep some for the last strikes, but always give the workers something to do
-                share = min(share, (len(self._strikes) + 1) / settings.strikes)
-            allowed = min(len(starts), max(allowed, 5 + sum(at <= share for at in starts)))
+                share = min(share, (self._landed + 1) / settings.strikes)
+            idle = allowed + 5 if self._seen["ended"] >= allowed else 0
+            allowed = min(len(starts), max(allowed, idle, 5 + sum(at <= share for at in starts)))
             if 0 <= client_at <= self._landed and not self._cut:
                 client_at += 1  # once more with the next strike, should it have had no start under way
                 allowed = min(len(starts), allowed + 10)
                 self._cut_client(allowed)
             self._pace(allowed)
-            hurt = (self._landed + 1) / (settings.strikes or 1)  # what else happens keeps pace with the strikes
-            if self._weather.look(min(share, hurt) if going else share, self._names_of_all()):
+            if self._weather.look(share, self._names_of_all()):
                 last = now
             self._look_after(now)
             self._show(now, began)
