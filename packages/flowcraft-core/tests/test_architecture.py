@@ -38,6 +38,7 @@ LEVELS = (
         "recurrence",
         "scopes",
         "sealing",
+        "storing",
         "values",
     },
     {"engine"},

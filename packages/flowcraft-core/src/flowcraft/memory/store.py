@@ -9,7 +9,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
-from flowcraft.errors import PayloadTooLarge, SerializationError
 from flowcraft.memory.paging import decode_due, decode_list, encode_cursor
 from flowcraft.memory.queue import MemoryDelivery, MemoryJobQueue
 from flowcraft.model import (
@@ -28,11 +27,9 @@ from flowcraft.model import (
     ValueKey,
 )
 from flowcraft.ports import Clock, JobQueue
+from flowcraft.storing import MAX_VALUE_BYTES, check_values, event_rows
 
-__all__ = ["MAX_VALUE_BYTES", "MemoryRunStore", "check_values"]
-
-#: The limit of one value without a value store, the same in every backend.
-MAX_VALUE_BYTES = 1 << 20
+__all__ = ["MemoryRunStore"]
 
 
 class _Document:
@@ -157,7 +154,7 @@ class MemoryRunStore:
         if existing is not None:
             return Created(made=False, fingerprint=existing.new.fingerprint, token=existing.token)
         check_values(new.run_id, new.values)
-        events = _encoded(new.events)
+        events = _by_number(new.events)
         document = _Document(next(self._numbers), new)
         document.values.update((key, bytes(data)) for key, data in new.values.items())
         document.events.update(events)
@@ -174,7 +171,7 @@ class MemoryRunStore:
         """See the protocol."""
         for change in changes:
             check_values(change.run_id, change.values)
-        encoded = [_encoded(change.events) for change in changes]
+        encoded = [_by_number(change.events) for change in changes]
         return [self._apply(change, events) for change, events in zip(changes, encoded, strict=True)]
 
     def _apply(self, change: Change, events: Mapping[int, Event | str]) -> Committed:
@@ -307,22 +304,6 @@ class MemoryRunStore:
         return None if documents is None else documents.documents.get(run_id)
 
 
-def check_values(run_id: str, values: Mapping[ValueKey, bytes]) -> None:
-    """Refuse values beyond the limit.
-
-    Raises:
-        PayloadTooLarge: names the first of them.
-    """
-    for key, data in values.items():
-        if len(data) > MAX_VALUE_BYTES:
-            name = f"{key.space} {key.name!r}, visit {key.visit}"
-            text = f"the value ({name}) of {run_id!r} has {len(data):,} bytes, the limit is {MAX_VALUE_BYTES:,}"
-            raise PayloadTooLarge(text)
-
-
-def _encoded(events: Sequence[Event]) -> dict[int, Event | str]:
-    """By number, without hints. An event with data passes through JSON, so that what fails elsewhere fails here."""
-    try:
-        return {event.seq: event.to_json() if event.data else event for event in events if event.seq > 0}
-    except (TypeError, ValueError) as error:
-        raise SerializationError(f"an event cannot be stored: {error}") from error
+def _by_number(events: Sequence[Event]) -> dict[int, Event | str]:
+    """Without hints. An event with data passes through JSON, so that what fails elsewhere fails here."""
+    return {event.seq: event for event in events if event.seq > 0} | dict(event_rows([e for e in events if e.data]))
