@@ -33,6 +33,7 @@ LEVELS = (
         "events",
         "expressions",
         "graph",
+        "paging",
         "ports",
         "queueport",
         "recurrence",

@@ -9,7 +9,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
-from flowcraft.memory.paging import decode_due, decode_list, encode_cursor
 from flowcraft.memory.queue import MemoryDelivery, MemoryJobQueue
 from flowcraft.model import (
     Capabilities,
@@ -26,6 +25,7 @@ from flowcraft.model import (
     StoredHead,
     ValueKey,
 )
+from flowcraft.paging import decode_due, decode_list, due_cursor, encode_cursor, page_of
 from flowcraft.ports import Clock, JobQueue
 from flowcraft.storing import MAX_VALUE_BYTES, check_values, event_rows
 
@@ -221,10 +221,7 @@ class MemoryRunStore:
         """See the protocol."""
         found = self._kinds.get(kind, _Kind()).due(now, decode_due(after))
         rows = [document.summary() for document in itertools.islice(found, limit + 1)]
-        if len(rows) <= limit:
-            return Page(tuple(rows))
-        last = rows[limit - 1]
-        return Page(tuple(rows[:limit]), encode_cursor(last.wake_at or 0.0, last.run_id))
+        return page_of(rows, limit, due_cursor)
 
     async def defer(self, run_id: str, token: str, wake_at: float, *, kind: str = "run") -> bool:
         """See the protocol."""
@@ -252,10 +249,8 @@ class MemoryRunStore:
             and (blueprint_id is None or document.new.blueprint_id == blueprint_id)
         )
         rows = tuple(itertools.islice(found, limit + 1))
-        items = tuple(document.summary() for document in rows[:limit])
-        if len(rows) <= limit:
-            return Page(items)
-        return Page(items, encode_cursor(rows[limit - 1].new.created_at, rows[limit - 1].number))
+        page = page_of(rows, limit, lambda document: encode_cursor(document.new.created_at, document.number))
+        return Page(tuple(document.summary() for document in page.items), page.after)
 
     async def read_events(self, run_id: str, after_seq: int = 0, limit: int = 1000) -> Page[Event]:
         """See the protocol."""

@@ -10,8 +10,8 @@ from functools import partial
 
 from flowcraft.errors import AdapterError, SerializationError
 from flowcraft.memory.alarm import Alarm
-from flowcraft.memory.paging import decode_letters
 from flowcraft.model import Capabilities, DeadLetter, Job, Page
+from flowcraft.paging import decode_letters
 from flowcraft.sqlite import dead, writing
 from flowcraft.sqlite.database import Database
 from flowcraft.sqlite.reception import Receiver, SqliteDelivery, Taken

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
-from flowcraft.memory.paging import decode_due, decode_list
 from flowcraft.model import (
     Capabilities,
     Change,
@@ -19,6 +18,7 @@ from flowcraft.model import (
     StoredHead,
     ValueKey,
 )
+from flowcraft.paging import decode_due, decode_list
 from flowcraft.ports import JobQueue
 from flowcraft.sqlite import reading, writing
 from flowcraft.sqlite.database import Database
