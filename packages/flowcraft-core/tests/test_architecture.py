@@ -40,6 +40,7 @@ LEVELS = (
         "scopes",
         "sealing",
         "storing",
+        "subscriptions",
         "values",
     },
     {"engine"},
