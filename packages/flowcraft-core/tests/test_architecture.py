@@ -41,6 +41,7 @@ LEVELS = (
         "sealing",
         "storing",
         "subscriptions",
+        "tokenbucket",
         "values",
     },
     {"engine"},
