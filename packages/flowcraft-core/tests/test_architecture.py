@@ -24,6 +24,7 @@ LEVELS = (
     {
         "_packing",
         "_tags",
+        "alarm",
         "blueprint_expressions",
         "clock",
         "codec",

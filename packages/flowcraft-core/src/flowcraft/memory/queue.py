@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 
+from flowcraft.alarm import Alarm
 from flowcraft.errors import SerializationError
-from flowcraft.memory.alarm import Alarm
 from flowcraft.memory.dead import DeadBox
 from flowcraft.model import Capabilities, DeadLetter, Job, Page
 from flowcraft.ports import Clock

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 
+from flowcraft.alarm import Alarm
 from flowcraft.errors import AdapterError, SerializationError
-from flowcraft.memory.alarm import Alarm
 from flowcraft.model import Capabilities, DeadLetter, Job, Page
 from flowcraft.paging import decode_letters
 from flowcraft.sqlite import dead, writing
