@@ -31,6 +31,7 @@ LEVELS = (
         "codecs",
         "constructs",
         "cron",
+        "deliveries",
         "events",
         "expressions",
         "graph",

@@ -201,7 +201,7 @@ class MemoryRunStore:
         self._queue.push(jobs)
         for delivery in deliveries:
             if isinstance(delivery, MemoryDelivery):
-                self._queue.settle(delivery)
+                self._queue.drop(delivery)
                 delivery.settled()
 
     async def read_values(
