@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
+from flowcraft.errors import AdapterError
 from flowcraft.model import Job
 
 __all__ = ["DeliveryBlock", "DeliveryHome", "HeldDelivery"]
@@ -117,7 +119,10 @@ class DeliveryBlock(ABC, Generic[_D]):
 
     @abstractmethod
     async def leave(self, held: Sequence[_D]) -> None:
-        """The block was left: these are anyone's again, as if they had never been delivered."""
+        """The block was left: make these anyone's again, as if they had never been delivered.
+
+        An `AdapterError` goes no further.
+        """
 
     # ---- what a subclass uses
 
@@ -164,7 +169,9 @@ class DeliveryBlock(ABC, Generic[_D]):
         finally:
             held = list(self._held.values())
             self._held.clear()
-            await self.leave(held)
+            # If the server is in trouble, they come again when their visibility ends; leaving must not fail for that.
+            with suppress(AdapterError):
+                await self.leave(held)
 
     def __aiter__(self) -> AsyncIterator[Sequence[_D]]:
         return self

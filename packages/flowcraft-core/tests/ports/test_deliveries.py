@@ -35,10 +35,10 @@ class Calls:
 class Block(DeliveryBlock[HeldDelivery]):
     """One message at a time, for as long as there is room."""
 
-    def __init__(self, home: Calls, prefetch: int, trouble: Exception | None = None) -> None:
+    def __init__(self, home: Calls, prefetch: int, *, stop: Exception | None = None, leave: Exception | None = None):
         super().__init__(prefetch)
         self.home = home
-        self.trouble = trouble
+        self.trouble = stop, leave
         self.left: list[HeldDelivery] | None = None
 
     async def enter(self) -> None: ...
@@ -50,11 +50,13 @@ class Block(DeliveryBlock[HeldDelivery]):
             self.end()
 
     async def stop(self) -> None:
-        if self.trouble is not None:
-            raise self.trouble
+        if self.trouble[0] is not None:
+            raise self.trouble[0]
 
     async def leave(self, held: Sequence[HeldDelivery]) -> None:
         self.left = list(held)
+        if self.trouble[1] is not None:
+            raise self.trouble[1]
 
 
 @pytest.mark.parametrize("first", ["ack", "retry", "reject", "settled"])
@@ -94,8 +96,19 @@ async def test_no_more_than_prefetch_are_in_hand_and_the_rest_is_handed_back() -
 
 
 async def test_what_is_in_hand_is_handed_back_also_if_stopping_fails() -> None:
-    block = Block(Calls(), 3, Unavailable("the server is gone"))
+    block = Block(Calls(), 3, stop=Unavailable("the server is gone"))
     with pytest.raises(Unavailable):
         async with block as batches:
             taken = await anext(batches)
     assert block.left == list(taken)
+
+
+async def test_leaving_does_not_fail_when_the_server_is_in_trouble() -> None:
+    async with Block(Calls(), 3, leave=Unavailable("the server is gone")) as batches:
+        await anext(batches)
+
+
+async def test_a_defect_is_not_hidden_by_leaving() -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with Block(Calls(), 3, leave=ZeroDivisionError()) as batches:
+            await anext(batches)
