@@ -30,6 +30,7 @@ LEVELS = (
         "codec",
         "codecs",
         "constructs",
+        "contexts",
         "cron",
         "deliveries",
         "events",
