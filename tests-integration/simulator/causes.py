@@ -60,8 +60,8 @@ def _cause(simulation: Simulation, earlier: Effect, later: Effect) -> str | None
 
 
 def _cut_short(simulation: Simulation, effect: Effect, grace: float) -> bool:
-    """Whether its process gave up the visit when its grace was over: in this execution, in a later attempt, or in another
-    item of the job."""
+    """Whether its process gave up the visit when its grace was over: in this execution, in a later attempt, or in
+    another item of the job."""
     visit = (effect.process, effect.run_id, effect.node, effect.visit)
     return any(
         other.cancelled
