@@ -34,7 +34,9 @@ class Fault:
 _KILL = "--runs 100 --kills 12"
 _CALM = "--runs 80 --kills 0 --echoes 300"
 _SHORT = "--lease-ttl 2 --visibility 3"
-_REDIS = "--runs 100 --kills 10 --every 2 --echoes 0 --patience 60 --faults restart=2,cut=5,stall=2,kick=5,scripts=4,wipe=6"
+_REDIS = (
+    "--runs 100 --kills 10 --every 2 --echoes 0 --patience 60 --faults restart=2,cut=5,stall=2,kick=5,scripts=4,wipe=6"
+)
 
 FAULTS = (
     Fault(
