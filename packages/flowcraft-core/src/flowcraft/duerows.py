@@ -18,7 +18,7 @@ __all__ = ["PORTION", "DueRows", "Taken"]
 
 #: So many runs are handled at the same time. Against `_PAGE` it decides how often two processes meet at one.
 PORTION: Final = 25
-_PAGE: Final = 250
+_PAGE: Final = 400
 #: A page is read again when one in so many of its rows was out of date.
 _OUT_OF_DATE: Final = 5
 #: Rows that were dealt with are out of date. They are remembered for as long as a neighbour may have them on its page.
@@ -66,6 +66,7 @@ class DueRows:
         self._now = now
         self._spread = spread
         self._left: list[RunSummary] = []
+        self._seen: set[_Row] = set()
         self._begin: str | None = None
         self._next: str | None = None
         self._over = False
@@ -75,15 +76,15 @@ class DueRows:
         """Up to ``most`` runs that nobody else in this process has; none: the pass is over."""
         while True:
             if self._doubtful and self._left:
-                await self._check()
-            self._doubtful = False
-            if not self._left:
+                await self._read(self._begin)
+            elif not self._left:
                 if self._over:
                     return []
-                await self._read()
+                await self._read(self._next)
             portion: list[RunSummary] = []
             while self._left and len(portion) < most:
                 row = self._left.pop()
+                self._seen.add(_row(row))
                 if self._taken.take(row):
                     portion.append(row)
             if portion:
@@ -94,15 +95,12 @@ class DueRows:
         self._taken.give_back(untouched)
         self._doubtful = late * _OUT_OF_DATE >= len(portion)
 
-    async def _read(self) -> None:
-        page = await self._store.due(self._now, limit=_PAGE, after=self._next)
-        self._begin, self._next, self._over = self._next, page.after, page.after is None
-        self._left = list(reversed(page.items))
-        if not self._over:  # much is due, so other processes are probably at it, too
+    async def _read(self, after: str | None) -> None:
+        """Read a page, or the same once more: what is not due any more has made room for what was on the next."""
+        page = await self._store.due(self._now, limit=_PAGE, after=after)
+        self._begin, self._next, self._over = after, page.after, page.after is None
+        self._doubtful = False
+        self._seen.intersection_update(map(_row, page.items))
+        self._left = [row for row in reversed(page.items) if _row(row) not in self._seen]
+        if len(self._left) > PORTION:  # much is due, so other processes are probably at it, too
             self._left.sort(key=lambda _: self._spread())
-
-    async def _check(self) -> None:
-        """Leave out what is not due any more. What moved up is on the next page."""
-        page = await self._store.due(self._now, limit=_PAGE, after=self._begin)
-        still = set(map(_row, page.items))
-        self._left = [row for row in self._left if _row(row) in still]

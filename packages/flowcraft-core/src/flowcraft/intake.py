@@ -171,7 +171,7 @@ class Intake:
     def _occupy(self, delivery: Delivery, use: Callable[[Slot, VisitRunner], Coroutine[Any, Any, None]]) -> None:
         slot = Slot(delivery.job, delivery, self._clock.monotonic())
         self._arriving.remove(delivery)
-        self._start(slot, use(slot, self._runner))
+        _ = self._start(slot, use(slot, self._runner))  # the slot has the task
 
     def _start(self, slot: Slot, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         self.slots[slot.key] = slot
