@@ -1,4 +1,4 @@
-"""The event bus over publish and subscribe: a channel for each run."""
+"""The event bus over publish and subscribe: a channel for each run, and one for its end."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from operator import attrgetter
 from typing import Any, cast
 
 from flowcraft.model import Event
+from flowcraft.ports import ENDS
+from flowcraft_redis import scripts
 from flowcraft_redis.keys import Keyspace, encode
 from flowcraft_redis.link import Link
 from flowcraft_redis.listening import Listener
+from flowcraft_redis.wire import Argument
 
 __all__ = ["RedisEventBus"]
 
@@ -34,17 +37,23 @@ class RedisEventBus:
         self._listener = Listener(link, self._keys.channel(b""), self._heard)
 
     async def publish(self, events: Sequence[Event]) -> None:
-        """See the protocol. One message for the events of a run that come together."""
-        commands = [
-            (b"PUBLISH", self._keys.channel(encode(run_id)), _encoded(run_id, some))
-            for run_id, some in groupby(events, attrgetter("run_id"))
-        ]
-        # Not as something that must not be sent twice: a hint may come twice, and should rather not be lost.
-        await self._link.call_each(commands)
+        """See the protocol. One message for the events of a run that come together, one call for all messages."""
+        told: list[Argument] = []
+        for run_id, group in groupby(events, attrgetter("run_id")):
+            some, id = list(group), encode(run_id)
+            told += (self._keys.channel(id), _encoded(run_id, some))
+            ends = [event for event in some if event.type in ENDS]
+            if ends:
+                told += (self._keys.ends(id), _encoded(run_id, ends))
+        if told:
+            await self._link.run(scripts.TELL, (), told)
 
-    def subscribe(self, *, run_id: str | None = None) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
+    def subscribe(
+        self, *, run_id: str | None = None, ends: bool = False
+    ) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
         """See the protocol."""
-        return self._subscribe(run_id)
+        name = self._keys.ends if ends else self._keys.channel
+        return self._subscribe(name(b"*" if run_id is None else encode(run_id)), pattern=run_id is None)
 
     async def aclose(self) -> None:
         """End the subscriptions; each reader still gets what is in its buffer."""
@@ -54,12 +63,11 @@ class RedisEventBus:
         await self._listener.aclose()
 
     @asynccontextmanager
-    async def _subscribe(self, run_id: str | None) -> AsyncGenerator[AsyncIterator[Event], None]:
-        channel = self._keys.channel(b"*" if run_id is None else encode(run_id))
+    async def _subscribe(self, channel: bytes, *, pattern: bool) -> AsyncGenerator[AsyncIterator[Event], None]:
         subscription = _Subscription(self._buffer)
         self._subscriptions.setdefault(channel, set()).add(subscription)
         try:
-            await self._listener.listen(channel, pattern=run_id is None)
+            await self._listener.listen(channel, pattern=pattern)
             yield subscription
         finally:
             subscription.end()
@@ -67,7 +75,7 @@ class RedisEventBus:
             group.discard(subscription)
             if not group:
                 self._subscriptions.pop(channel, None)
-                self._listener.leave(channel, pattern=run_id is None)
+                self._listener.leave(channel, pattern=pattern)
 
     def _heard(self, channel: bytes, data: bytes) -> None:
         group = self._subscriptions.get(channel)

@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 
 from flowcraft.model import Event
+from flowcraft.ports import ENDS
 
 __all__ = ["MemoryEventBus", "Subscription"]
 
@@ -29,9 +30,11 @@ class MemoryEventBus:
         for subscription in self._subscriptions:
             subscription.offer(events)
 
-    def subscribe(self, *, run_id: str | None = None) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
+    def subscribe(
+        self, *, run_id: str | None = None, ends: bool = False
+    ) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
         """See the protocol."""
-        return Subscription(run_id, self._buffer, self._opened, self._closed)
+        return Subscription(run_id, self._buffer, self._opened, self._closed, ends=ends)
 
     def _opened(self, subscription: Subscription) -> None:
         self._subscriptions[subscription] = None
@@ -54,8 +57,11 @@ class Subscription:
         buffer: int,
         opened: Callable[[Subscription], object],
         closed: Callable[[Subscription], object],
+        *,
+        ends: bool = False,
     ) -> None:
         self._run_id = run_id
+        self._ends = ends
         self._waiting: deque[Event] = deque(maxlen=buffer)
         self._changed = asyncio.Event()
         self._over = False
@@ -75,6 +81,8 @@ class Subscription:
     def offer(self, events: Sequence[Event]) -> None:
         """Buffer those of the events that the subscriber wants; never waits."""
         wanted = events if self._run_id is None else [event for event in events if event.run_id == self._run_id]
+        if self._ends:
+            wanted = [event for event in wanted if event.type in ENDS]
         if wanted:
             self._waiting.extend(wanted)
             self._changed.set()
