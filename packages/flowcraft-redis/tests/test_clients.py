@@ -116,7 +116,7 @@ async def test_a_user_with_few_rights_and_no_config(make_server: MakeServer, pre
     server.start()
     async with Redis.from_url(server.url) as admin:
         await admin.execute_command(
-            "ACL", "SETUSER", "app", "on", ">pw", f"~*{prefix}*", f"&{prefix}:*", "+@all", "-@admin",
+            "ACL", "SETUSER", "app", "on", ">pw", f"~*{prefix}*", f"&{prefix}:events:*", f"&{prefix}:ends:*", "+@all", "-@admin",
             "-@dangerous", "-@keyspace", "+exists", "+del", "+unlink", "+pexpire", "+pexpireat",
         )  # fmt: skip
         await admin.execute_command("ACL", "SETUSER", "reader", "on", ">pw", "~*", "&*", "+@read", "+@connection")
