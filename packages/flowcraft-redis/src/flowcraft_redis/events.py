@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from itertools import groupby
 from operator import attrgetter
+from typing import Final
 
 from flowcraft.model import Event
 from flowcraft.ports import ENDS
@@ -17,6 +18,8 @@ from flowcraft_redis.listening import Listener
 from flowcraft_redis.wire import Argument
 
 __all__ = ["RedisEventBus"]
+
+_ONE: Final = 2  # a channel and a message
 
 
 class RedisEventBus:
@@ -42,7 +45,9 @@ class RedisEventBus:
             ends = [event for event in some if event.type in ENDS]
             if ends:
                 told += (self._keys.ends(id), encode_events(run_id, ends))
-        if told:
+        if len(told) == _ONE:
+            await self._link.call(b"PUBLISH", *told)
+        elif told:
             await self._link.run(scripts.TELL, (), told)
 
     def subscribe(
