@@ -116,8 +116,8 @@ async def test_a_user_with_few_rights_and_no_config(make_server: MakeServer, pre
     server.start()
     async with Redis.from_url(server.url) as admin:
         await admin.execute_command(
-            "ACL", "SETUSER", "app", "on", ">pw", f"~*{prefix}*", f"&{prefix}:events:*", "+@all", "-@admin",
-            "-@dangerous", "-@keyspace", "+exists", "+del", "+unlink", "+pexpire", "+pexpireat",
+            "ACL", "SETUSER", "app", "on", ">pw", f"~*{prefix}*", f"&{prefix}:events:*", f"&{prefix}:ends:*", "+@all",
+            "-@admin", "-@dangerous", "-@keyspace", "+exists", "+del", "+unlink", "+pexpire", "+pexpireat",
         )  # fmt: skip
         await admin.execute_command("ACL", "SETUSER", "reader", "on", ">pw", "~*", "&*", "+@read", "+@connection")
     async with RedisBackend.open(f"redis://app:pw@127.0.0.1:{server.port}/0", prefix=prefix) as backend:

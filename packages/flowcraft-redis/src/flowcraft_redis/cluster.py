@@ -47,11 +47,12 @@ class ClusterLink:
     async def run(self, script: Script, keys: Sequence[bytes], arguments: Sequence[Argument] = ()) -> Any:
         """See `Link`."""
         rest = (len(keys), *keys, *arguments)
+        key = keys[0] if keys else None
         try:
             try:
-                return await self._ask(keys[0], (b"EVALSHA", script.digest, *rest), writing=script.writing)
+                return await self._ask(key, (b"EVALSHA", script.digest, *rest), writing=script.writing)
             except NoScriptError:  # each node learns it when it is asked for the first time
-                return await self._ask(keys[0], (b"EVAL", script.text, *rest), writing=script.writing)
+                return await self._ask(key, (b"EVAL", script.text, *rest), writing=script.writing)
         except Exception as error:
             raise self._told(error) from error
 
