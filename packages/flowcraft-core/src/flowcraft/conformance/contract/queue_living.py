@@ -67,7 +67,7 @@ async def close_ends_receivers(env: Env) -> None:
         expect(found is None, f"the iterator of a closed queue stops, without an error; it gave or raised {found!r}")
 
 
-@checks.check("no-task-left")
+@checks.check("no-task-left", alone=True)
 async def no_task_left(env: Env) -> None:
     """No task that a block of `deliveries` started outlives it.
 
