@@ -20,6 +20,7 @@ from flowcraft_redis import RedisAdapter, RedisBackend
 
 from .conftest import MakeServer
 from .flows import INPUTS, runtime
+from .making import event
 from .server import Server, free_port, three_nodes
 from .test_clients import everything_works
 from .waiting import until
@@ -47,6 +48,10 @@ async def test_a_cluster_by_its_address(cluster: list[Server], prefix: str) -> N
     await flows_work(address, prefix, partitions=4)
     async with RedisBackend.open(address, prefix=prefix + "-ports", partitions=4) as backend:
         await everything_works(backend)
+        async with backend.events.subscribe() as events:
+            told = [event(f"run {number}", 1) for number in range(50)]
+            await backend.events.publish(told)
+            assert [await anext(events) for _ in told] == told, "whichever nodes have their channels"
     holders = 0
     for node in cluster:
         async with Redis.from_url(node.url) as client:
