@@ -25,8 +25,7 @@ def private(kind: str) -> Iterator[str]:
     Raises:
         SystemExit: there is no such kind of server, or it is not installed.
     """
-    binary = {"redis": shutil.which, "cluster": shutil.which, "valkey": lambda _: valkey_binary()}.get(kind)
-    found = None if binary is None else binary("redis-server")
+    found = _program(kind)
     if found is None:
         raise SystemExit(f"no {kind} is installed here")
     made: list[Server] = []
@@ -48,6 +47,12 @@ def private(kind: str) -> Iterator[str]:
                 server.stop()
 
 
+def _program(kind: str) -> str | None:
+    if kind == "valkey":
+        return valkey_binary()
+    return shutil.which("redis-server") if kind in ("redis", "cluster") else None
+
+
 def main(kind: str, command: Sequence[str]) -> int:
     """Run a command; its exit status."""
     if kind == "redis" and os.environ.get("FLOWCRAFT_REDIS_URL"):
@@ -58,4 +63,6 @@ def main(kind: str, command: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        raise SystemExit(__doc__)
     sys.exit(main(sys.argv[1], sys.argv[2:]))
