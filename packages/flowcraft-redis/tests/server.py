@@ -106,7 +106,7 @@ def three_nodes(make: Callable[..., Server]) -> list[Server]:
         bus = free_port()
         server = make(
             "--cluster-enabled", "yes", "--cluster-config-file", f"nodes{number}.conf", "--cluster-port", str(bus),
-            "--cluster-node-timeout", "2000", "--appenddirname", f"log{number}",
+            "--cluster-node-timeout", "10000", "--appenddirname", f"log{number}",
         )  # fmt: skip
         server.bus = bus
         server.start()
@@ -116,8 +116,8 @@ def three_nodes(make: Callable[..., Server]) -> list[Server]:
             first, last = number * 16384 // 3, (number + 1) * 16384 // 3 - 1
             client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
             client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
-            if number:
-                client.execute_command("CLUSTER", "MEET", "127.0.0.1", nodes[0].port, nodes[0].bus)
+            for other in nodes[:number]:
+                client.execute_command("CLUSTER", "MEET", "127.0.0.1", other.port, other.bus)
     end = time.monotonic() + 40
     while not all(_knows_all(node) for node in nodes):
         if time.monotonic() > end:
