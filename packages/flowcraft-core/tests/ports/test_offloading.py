@@ -18,6 +18,7 @@ from flowcraft.model import Change, Committed, NewRun, ValueKey, value_address
 from flowcraft.ports import RunStore
 from flowcraft.sqlite import SqliteBackend
 from flowcraft.values import FileValueStore, OffloadingStore
+from flowcraft.values.offloading import offloading
 
 from .making import change, existing, new
 from .virtual_clock import VirtualClock
@@ -296,3 +297,10 @@ async def test_a_removal_that_was_interrupted_is_ended_by_whoever_meets_it(memor
         assert (await store.due(9.0)).items == ()
     assert await memory.store.load("run") is None
     assert await values.get_many([value_address("run", b"data")]) == {}
+
+
+def test_an_adapter_without_a_value_store_of_its_own_needs_one_for_large_values(memory: MemoryBackend) -> None:
+    assert offloading(memory.store, None, None) is memory.store
+    assert isinstance(offloading(memory.store, memory.values, None), OffloadingStore)
+    with pytest.raises(Misconfigured, match="offload_above needs values"):
+        offloading(memory.store, None, 1000)

@@ -6,10 +6,10 @@ from typing import Any
 
 from flowcraft.adapter import Adapter, AdapterOptions
 from flowcraft.errors import Misconfigured
-from flowcraft.ports import CoordinationStore, RunStore, ValueStore
+from flowcraft.ports import CoordinationStore, ValueStore
 from flowcraft.reconciler import Reconciler
 from flowcraft.runtime import FlowRuntime
-from flowcraft.values.offloading import OFFLOAD_ABOVE, OffloadingStore
+from flowcraft.values.offloading import offloading
 from flowcraft_redis.backend import RedisBackend
 from flowcraft_redis.clients import AnyClient
 
@@ -57,15 +57,10 @@ class RedisAdapter(Adapter):
         self.backend = backend = RedisBackend(
             target, prefix=prefix, partitions=partitions, history=history, visibility=queue_visibility
         )
-        store: RunStore = backend.store
-        if values is not None:
-            store = OffloadingStore(store, values, above=OFFLOAD_ABOVE if offload_above is None else offload_above)
-        elif offload_above is not None:
-            raise Misconfigured("offload_above needs values: where the large values go")
         super().__init__(
             runtime,
             queue=backend.queue,
-            store=store,
+            store=offloading(backend.store, values, offload_above),
             coordination=coordination or backend.coordination,
             events=backend.events,
             options=options,

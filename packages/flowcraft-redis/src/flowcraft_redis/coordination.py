@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
 
 from flowcraft.errors import InvalidRequest
+from flowcraft.tokenbucket import check_limit
 from flowcraft_redis import scripts
 from flowcraft_redis.clients import link_of
 from flowcraft_redis.keys import Keyspace, encode
@@ -110,8 +111,7 @@ class RedisCoordinationStore:
 
     async def take(self, key: str, rate: float, per: float, burst: int) -> float:
         """See the protocol. At most ``burst`` tokens are saved up."""
-        if not (rate > 0 and per > 0 and burst >= 1):
-            raise InvalidRequest(f"a rate limit needs rate > 0, per > 0 and burst >= 1, not {rate}, {per} and {burst}")
+        check_limit(rate, per, burst)
         arguments = (repr(float(per / rate)).encode(), burst)
         return float(await self._link.run(scripts.TAKE, [self._name(b"rate", key)], arguments))
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, cast
 
 from flowcraft.model import Event
+from flowcraft.subscriptions import Subscription, decode_events, encode_events
 from flowcraft_redis.keys import Keyspace, encode
 from flowcraft_redis.link import Link
 from flowcraft_redis.listening import Listener
@@ -30,13 +27,13 @@ class RedisEventBus:
         self._link = link
         self._keys = Keyspace(prefix, 1)
         self._buffer = buffer
-        self._subscriptions: dict[bytes, set[_Subscription]] = {}
+        self._subscriptions: dict[bytes, set[Subscription]] = {}
         self._listener = Listener(link, self._keys.channel(b""), self._heard)
 
     async def publish(self, events: Sequence[Event]) -> None:
         """See the protocol. One message for the events of a run that come together."""
         commands = [
-            (b"PUBLISH", self._keys.channel(encode(run_id)), _encoded(run_id, some))
+            (b"PUBLISH", self._keys.channel(encode(run_id)), encode_events(run_id, some))
             for run_id, some in groupby(events, attrgetter("run_id"))
         ]
         # Not as something that must not be sent twice: a hint may come twice, and should rather not be lost.
@@ -56,70 +53,26 @@ class RedisEventBus:
     @asynccontextmanager
     async def _subscribe(self, run_id: str | None) -> AsyncGenerator[AsyncIterator[Event], None]:
         channel = self._keys.channel(b"*" if run_id is None else encode(run_id))
-        subscription = _Subscription(self._buffer)
-        self._subscriptions.setdefault(channel, set()).add(subscription)
-        try:
-            await self._listener.listen(channel, pattern=run_id is None)
-            yield subscription
-        finally:
-            subscription.end()
+
+        def opened(subscription: Subscription) -> None:
+            self._subscriptions.setdefault(channel, set()).add(subscription)
+
+        def closed(subscription: Subscription) -> None:
             group = self._subscriptions.get(channel, set())
             group.discard(subscription)
             if not group:
                 self._subscriptions.pop(channel, None)
                 self._listener.leave(channel, pattern=run_id is None)
 
+        # The channel is that of the run: there is nothing to be left out.
+        async with Subscription(None, self._buffer, opened, closed) as events:
+            await self._listener.listen(channel, pattern=run_id is None)
+            yield events
+
     def _heard(self, channel: bytes, data: bytes) -> None:
         group = self._subscriptions.get(channel)
         if not group:
             return
-        try:
-            events = _decoded(data)
-        except (ValueError, TypeError, KeyError, IndexError):
-            return  # a foreign message
+        events = decode_events(data)
         for subscription in group:
             subscription.offer(events)
-
-
-class _Subscription:
-    """A buffer that forgets the oldest, and an iterator over it."""
-
-    def __init__(self, buffer: int) -> None:
-        self._waiting: deque[Event] = deque(maxlen=buffer)
-        self._changed = asyncio.Event()
-        self._over = False
-
-    def offer(self, events: Sequence[Event]) -> None:
-        """Buffer them; never waits."""
-        self._waiting.extend(events)
-        self._changed.set()
-
-    def end(self) -> None:
-        """Let the iterator stop after what is buffered."""
-        self._over = True
-        self._changed.set()
-
-    def __aiter__(self) -> AsyncIterator[Event]:
-        return self
-
-    async def __anext__(self) -> Event:
-        while not self._waiting:
-            if self._over:
-                raise StopAsyncIteration
-            self._changed.clear()
-            await self._changed.wait()
-        return self._waiting.popleft()
-
-
-def _encoded(run_id: str, events: Iterable[Event]) -> bytes:
-    """A JSON list of the run's id, and of the number and the fields of each event."""
-    rows = ",".join(f"{event.seq},{event.to_json()}" for event in events)
-    return f"[{json.dumps(run_id)},{rows}]".encode()
-
-
-def _decoded(data: bytes) -> list[Event]:
-    run_id, *flat = cast("list[Any]", json.loads(data))
-    return [
-        Event(run_id, seq, row["type"], row["at"], row["node"], row["visit"], row["attempt"], row["data"])
-        for seq, row in zip(flat[::2], flat[1::2], strict=True)
-    ]

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 from flowcraft.model import Page, RunSummary
+from flowcraft.paging import decode_cursor, due_cursor, encode_cursor, page_of
 from flowcraft_redis import scripts
 from flowcraft_redis.keys import Keyspace, Partition, encode
 from flowcraft_redis.link import Link
-from flowcraft_redis.paging import cursor, parse_cursor
 from flowcraft_redis.writing import real
 
 __all__ = ["Wanted", "due", "newest"]
@@ -29,11 +29,11 @@ class Wanted(NamedTuple):
 
 async def due(link: Link, keyspace: Keyspace, kind: str, now: float, limit: int, after: str | None) -> Page[RunSummary]:
     """One page of due documents, earliest first."""
-    place = None if after is None else parse_cursor(after)
+    place = None if after is None else decode_cursor(after, str)
     pages = await asyncio.gather(*(_due(link, part, kind, now, limit, place) for part in keyspace.partitions))
     rows = [row for page in pages for row in page if row.wake_at is not None and row.wake_at <= now]
     rows.sort(key=lambda row: (row.wake_at or 0.0, row.run_id))
-    return _page(rows, limit, by_wake=True)
+    return page_of(rows, limit, due_cursor)
 
 
 async def newest(
@@ -44,7 +44,7 @@ async def newest(
     after: str | None,
 ) -> Page[RunSummary]:
     """One page of documents, newest first."""
-    place = None if after is None else parse_cursor(after)
+    place = None if after is None else decode_cursor(after, str)
     filtered = wanted.status is not None and wanted.blueprint_id is not None
     step = max(_STEP, limit) if filtered else limit
     found: list[RunSummary] = []
@@ -55,7 +55,7 @@ async def newest(
         seen = rows[: step + 1]
         found += [row for row in seen if wanted.blueprint_id in (None, row.blueprint_id)]
         if len(rows) <= step or len(found) > limit:
-            return _page(found, limit, by_wake=False)
+            return page_of(found, limit, _list_cursor)
         place = seen[-1].created_at, seen[-1].run_id
 
 
@@ -109,9 +109,5 @@ def _summary(id: bytes, row: Sequence[bytes | None]) -> RunSummary:
     )  # fmt: skip
 
 
-def _page(rows: Sequence[RunSummary], limit: int, *, by_wake: bool) -> Page[RunSummary]:
-    items = tuple(rows[:limit])
-    if len(rows) <= limit or not items:
-        return Page(items)
-    last = items[-1]
-    return Page(items, cursor((last.wake_at or 0.0) if by_wake else last.created_at, last.run_id))
+def _list_cursor(row: RunSummary) -> str:
+    return encode_cursor(row.created_at, row.run_id)

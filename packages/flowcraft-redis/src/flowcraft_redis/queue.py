@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager
 from typing import Final, cast
 
-from flowcraft.errors import AdapterError
 from flowcraft.model import Capabilities, DeadLetter, Job, Page
 from flowcraft_redis import dead, scripts
 from flowcraft_redis.keys import Partition, encode
@@ -127,9 +126,7 @@ class RedisJobQueue:
     async def closed(self, reception: Reception, held: Sequence[RedisDelivery]) -> None:
         """A receiver left: what it still held is anyone's again, as if it had never been delivered."""
         self._receptions.discard(reception)
-        # If Redis is in trouble, they come again when their visibility ends; leaving must not fail for that.
-        with suppress(AdapterError):
-            await self.hand_back(held, 0.0, again=False)
+        await self.hand_back(held, 0.0, again=False)
 
     async def settle(self, delivery: RedisDelivery) -> None:
         """See `Home`. All that is acked at the same time leaves in one call."""

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from flowcraft.model import Event, Index, Page, Space, StoredHead, ValueKey
+from flowcraft.paging import page_of
 from flowcraft_redis import scripts
 from flowcraft_redis.keys import Keyspace, encode
 from flowcraft_redis.link import Link
@@ -76,7 +77,7 @@ async def events(link: Link, keyspace: Keyspace, run_id: str, after_seq: int, li
     if rows and rows[0].seq != after + 1:  # history was switched on after the run had begun
         everything = _events(run_id, await link.call(b"LRANGE", name, 0, -1))
         rows = [event for event in everything if event.seq > after_seq][: limit + 1]
-    return Page(tuple(rows[:limit]), str(rows[limit - 1].seq) if len(rows) > limit else None)
+    return page_of(rows, limit, lambda event: str(event.seq))
 
 
 def pairs(reply: Any) -> Iterator[tuple[bytes, bytes]]:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Sequence
-from types import TracebackType
+from collections.abc import Sequence
 from typing import Final, Protocol
 
+from flowcraft.deliveries import DeliveryBlock, DeliveryHome
 from flowcraft.errors import Misconfigured, SerializationError, Unavailable
 from flowcraft.model import Job
 from flowcraft_redis.keys import Partition, encode
 from flowcraft_redis.link import Link
-from flowcraft_redis.messages import Entry, Home, RedisDelivery
+from flowcraft_redis.messages import Entry, RedisDelivery
 from flowcraft_redis.meta import Meta
 from flowcraft_redis.receiving import Message, Reader, Tender
 
 __all__ = ["Reception"]
 
 
-class _Queue(Home, Protocol):
+class _Queue(DeliveryHome[RedisDelivery], Protocol):
     @property
     def visibility(self) -> float: ...
     def opened(self, reception: Reception) -> None: ...
@@ -27,78 +27,70 @@ class _Queue(Home, Protocol):
     async def hand_back(self, deliveries: Sequence[RedisDelivery], delay: float, *, again: bool) -> None: ...
 
 
-class Reception:
+class Reception(DeliveryBlock[RedisDelivery]):
     """An iterator over batches.
 
     Nothing is read before it is asked for; what comes after its asker was cancelled is kept for the next one.
     """
 
     def __init__(self, home: _Queue, link: Link, meta: Meta, queues: Sequence[str], prefetch: int) -> None:
+        super().__init__(prefetch)
         self._home = home
         self._link = link
         self._meta = meta
         self.queues = [encode(queue) for queue in dict.fromkeys(queues)]
         self.levels: dict[tuple[Partition, bytes], tuple[int, ...]] = {}
-        self._prefetch = prefetch
-        self._held: dict[int, RedisDelivery] = {}
         self._reserved = 0
         self._reading = 0
         self._waiting = 0
         self._wanted = False
-        self._batch: list[RedisDelivery] = []
         self._trouble: Exception | None = None
-        self._changed = asyncio.Event()
         self._room = asyncio.Event()
-        self._over = False
         self._readers: list[Reader] = []
         self._tender: Tender | None = None
 
     # ---- the block
 
-    async def __aenter__(self) -> AsyncIterator[Sequence[RedisDelivery]]:
+    async def enter(self) -> None:
+        """See `DeliveryBlock`."""
         await self._meta.agree()
         self._home.opened(self)
         parts = self._meta.keys.partitions
         self._tender = Tender(self._link, parts, self, self._home.visibility)
         self._readers = [Reader(self._link, part, self) for part in parts]
-        return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.end()
+    async def stop(self) -> None:
+        """See `DeliveryBlock`."""
         try:
             await asyncio.gather(*(reader.stop() for reader in self._readers))
         finally:
             if self._tender is not None:
                 await self._tender.stop()
-            held = list(self._held.values())
-            self._held.clear()
-            await self._home.closed(self, held)
 
-    def __aiter__(self) -> AsyncIterator[Sequence[RedisDelivery]]:
-        return self
+    async def leave(self, held: Sequence[RedisDelivery]) -> None:
+        """See `DeliveryBlock`."""
+        await self._home.closed(self, held)
 
-    async def __anext__(self) -> Sequence[RedisDelivery]:
-        while not self._over:
-            if self._batch:
-                batch, self._batch = self._batch, []
-                return batch
-            if self._trouble is not None:
-                raise self._trouble
-            self._changed.clear()
-            self._wanted = True
-            self._room.set()
-            try:
-                await self._changed.wait()
-            finally:
-                self._wanted = False
-        raise StopAsyncIteration
+    async def more(self) -> None:
+        """See `DeliveryBlock`."""
+        if self._trouble is not None:
+            raise self._trouble
+        self.changed.clear()
+        self._wanted = True
+        self._room.set()
+        try:
+            await self.changed.wait()
+        finally:
+            self._wanted = False
 
     def end(self) -> None:
-        """Let the iterator stop."""
-        self._over = True
-        self._changed.set()
+        """Let the iterator stop, and the readers."""
+        super().end()
+        self._room.set()
+
+    def let_go(self, delivery: RedisDelivery) -> None:
+        """A delivery has ended: there is room for another one."""
+        super().let_go(delivery)
         self._room.set()
 
     def look_in(self, seconds: float) -> None:
@@ -107,11 +99,6 @@ class Reception:
             self._tender.look_in(seconds)
 
     # ---- what readers need
-
-    @property
-    def over(self) -> bool:
-        """Whether the block is being left."""
-        return self._over
 
     @property
     def shared(self) -> bool:
@@ -123,14 +110,14 @@ class Reception:
         """Seconds that a reader may wait with room that another one may need."""
         if self._waiting:
             return _HASTE
-        return _SHORT if self.shared and self._prefetch < 8 * len(self._readers) else math.inf
+        return _SHORT if self.shared and self.prefetch < 8 * len(self._readers) else math.inf
 
     async def reserve(self) -> int:
         """Wait until somebody asks and there is room; take a fair part of it, or 0 when it is over."""
         if self._waiting:
             await asyncio.sleep(0)  # whoever has waited goes first
-        while not self._over:
-            room = self._prefetch - len(self._held) - self._reserved
+        while not self.over:
+            room = self.free - self._reserved
             if room > 0 and self._wanted:
                 share = max(1, room // max(1, len(self._readers) - self._reading))
                 self._reading += 1
@@ -164,14 +151,10 @@ class Reception:
                 good.append(made)
             else:
                 bad.append((made, reason))
-        for delivery in good[:reserved]:
-            delivery.ended = self._let_go
-            self._held[id(delivery)] = delivery
-            self._batch.append(delivery)
         if messages:
+            self.hold(good[:reserved])
             # The next read begins with another queue, so that a busy one does not starve the others.
             self.queues.append(self.queues.pop(0))
-            self._changed.set()
         self._room.set()
         if bad or good[reserved:]:
             await self._sort_out(bad, good[reserved:])
@@ -203,12 +186,7 @@ class Reception:
             never = isinstance(error, Misconfigured)
             self._trouble = error if never else Unavailable(f"messages cannot be received: {error}")
             self._trouble.__cause__ = None if never else error
-        self._changed.set()
-
-    def _let_go(self, delivery: RedisDelivery) -> None:
-        self._held.pop(id(delivery), None)
-        self._room.set()
-        self._changed.set()
+        self.changed.set()
 
 
 #: What a message that names no visit is taken for, until it is out of the way.

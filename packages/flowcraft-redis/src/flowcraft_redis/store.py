@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from typing import Final, cast
+from typing import cast
 
-from flowcraft.errors import AdapterError, Misconfigured, PayloadTooLarge, Unavailable, UnknownOutcome
+from flowcraft.errors import AdapterError
 from flowcraft.model import (
     Capabilities,
     Change,
@@ -21,16 +21,14 @@ from flowcraft.model import (
     ValueKey,
 )
 from flowcraft.ports import JobQueue
+from flowcraft.storing import MAX_VALUE_BYTES, check_values, raise_for_any
 from flowcraft_redis import listing, reading, scripts, writing
 from flowcraft_redis.keys import Keyspace, encode
 from flowcraft_redis.link import Link
 from flowcraft_redis.meta import Meta
 from flowcraft_redis.queue import RedisJobQueue
 
-__all__ = ["MAX_VALUE_BYTES", "RedisRunStore"]
-
-#: The limit of one value without a value store, the same in every backend.
-MAX_VALUE_BYTES: Final = 1 << 20
+__all__ = ["RedisRunStore"]
 
 
 class RedisRunStore:
@@ -175,33 +173,3 @@ def _committed(change: Change, reply: object) -> Committed:
     if reply == 0:
         return Committed(applied=False)
     return Committed(applied=False, stored=reading.head(change.run_id, cast("list[bytes | None]", reply)))
-
-
-def check_values(run_id: str, values: Mapping[ValueKey, bytes]) -> None:
-    """Refuse values beyond the limit.
-
-    Raises:
-        PayloadTooLarge: names the first of them.
-    """
-    for key, data in values.items():
-        if len(data) > MAX_VALUE_BYTES:
-            name = f"{key.space} {key.name!r}, visit {key.visit}"
-            text = f"the value ({name}) of {run_id!r} has {len(data):,} bytes, the limit is {MAX_VALUE_BYTES:,}"
-            raise PayloadTooLarge(text)
-
-
-def raise_for_any(replies: Sequence[object]) -> None:
-    """One error for all changes of a call: of unknown outcome, unless it is certain that none was applied.
-
-    Raises:
-        UnknownOutcome, Unavailable, Misconfigured: and whatever else went wrong.
-    """
-    errors = [reply for reply in replies if isinstance(reply, BaseException)]
-    if not errors:
-        return
-    for error in errors:
-        if not isinstance(error, Unavailable | Misconfigured | UnknownOutcome):
-            raise error
-    if len(errors) < len(replies) or any(isinstance(error, UnknownOutcome) for error in errors):
-        raise UnknownOutcome(f"{len(errors)} of {len(replies)} changes failed: {errors[0]}") from errors[0]
-    raise errors[0]

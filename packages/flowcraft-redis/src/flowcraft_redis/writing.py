@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from flowcraft.errors import SerializationError
 from flowcraft.model import Change, Event, Index, Job, NewRun, ValueKey
+from flowcraft.storing import event_rows
 from flowcraft_redis.keys import Keyspace, Partition, encode
 from flowcraft_redis.messages import RedisDelivery, level_of
 from flowcraft_redis.wire import Argument
@@ -137,9 +137,6 @@ def _groups(keys: Keys, groups: Mapping[bytes, Sequence[Argument]], arguments: l
 
 def _events(events: Sequence[Event], arguments: list[Argument]) -> None:
     """Those with a number, each as its number, a space, and its JSON."""
-    try:
-        rows = [b"%d %b" % (event.seq, event.to_json().encode()) for event in events if event.seq > 0]
-    except (TypeError, ValueError) as error:
-        raise SerializationError(f"an event cannot be stored: {error}") from error
+    rows = [b"%d %b" % (seq, text.encode()) for seq, text in event_rows(events)]
     arguments.append(len(rows))
     arguments += rows

@@ -7,8 +7,9 @@ from typing import Literal, Protocol, TypeVar
 
 from flowcraft.errors import InvalidRequest
 from flowcraft.ports import Clock
+from flowcraft.tokenbucket import check_limit, take_token
 
-__all__ = ["MemoryCoordination", "check_limit", "take_token"]
+__all__ = ["MemoryCoordination"]
 
 
 class _Expiring(Protocol):
@@ -209,22 +210,3 @@ class MemoryCoordination:
         if wait == 0.0:
             self._buckets.put(key, _Bucket(full_at))
         return wait
-
-
-def check_limit(rate: float, per: float, burst: int) -> None:
-    """Refuse a limit that can never let anything through."""
-    if not (rate > 0 and per > 0 and burst >= 1):
-        raise InvalidRequest(f"a rate limit needs rate > 0, per > 0 and burst >= 1, not {rate}, {per} and {burst}")
-
-
-def take_token(full_at: float | None, now: float, interval: float, burst: int) -> tuple[float, float]:
-    """One step of a token bucket that is kept as the time at which it is full: (the new time, seconds to wait).
-
-    One token comes every ``interval`` seconds. If there is none, the time does not change.
-    """
-    start = now if full_at is None else max(full_at, now)
-    wait = start + interval - now - interval * burst
-    # A caller that waited as told must not be sent away for the last bit of a float.
-    if wait > 1e-6 * interval:
-        return start, wait
-    return start + interval, 0.0

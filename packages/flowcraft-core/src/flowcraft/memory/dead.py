@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+from operator import attrgetter
 
-from flowcraft.memory.paging import decode_letters, letter_number
 from flowcraft.model import DeadLetter, Page
+from flowcraft.paging import decode_letters, letter_number, page_of
 from flowcraft.ports import Clock
 
 __all__ = ["DeadBox"]
@@ -27,9 +28,7 @@ class DeadBox:
     def page(self, limit: int, after: str | None) -> Page[DeadLetter]:
         """Up to ``limit`` letters after a cursor."""
         last = decode_letters(after)
-        found = [number for number in self._letters if number > last]
-        shown = found[:limit]
-        return Page(tuple(self._letters[number] for number in shown), str(shown[-1]) if len(found) > limit else None)
+        return page_of([letter for number, letter in self._letters.items() if number > last], limit, attrgetter("id"))
 
     def get(self, letter_id: str) -> DeadLetter | None:
         """The letter, or None."""

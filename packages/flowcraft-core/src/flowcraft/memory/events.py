@@ -1,16 +1,14 @@
-"""The event bus in memory: one bounded buffer per subscriber."""
+"""The event bus in memory."""
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from types import TracebackType
 
 from flowcraft.model import Event
+from flowcraft.subscriptions import Subscription
 
-__all__ = ["MemoryEventBus", "Subscription"]
+__all__ = ["MemoryEventBus"]
 
 
 class MemoryEventBus:
@@ -43,54 +41,3 @@ class MemoryEventBus:
         """End the subscriptions; each reader still gets what is in its buffer."""
         for subscription in tuple(self._subscriptions):
             subscription.end()
-
-
-class Subscription:
-    """One block of `MemoryEventBus.subscribe`: a buffer that forgets the oldest, and an iterator over it."""
-
-    def __init__(
-        self,
-        run_id: str | None,
-        buffer: int,
-        opened: Callable[[Subscription], object],
-        closed: Callable[[Subscription], object],
-    ) -> None:
-        self._run_id = run_id
-        self._waiting: deque[Event] = deque(maxlen=buffer)
-        self._changed = asyncio.Event()
-        self._over = False
-        self._opened = opened
-        self._closed = closed
-
-    async def __aenter__(self) -> AsyncIterator[Event]:
-        self._opened(self)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._closed(self)
-        self.end()
-
-    def offer(self, events: Sequence[Event]) -> None:
-        """Buffer those of the events that the subscriber wants; never waits."""
-        wanted = events if self._run_id is None else [event for event in events if event.run_id == self._run_id]
-        if wanted:
-            self._waiting.extend(wanted)
-            self._changed.set()
-
-    def end(self) -> None:
-        """Let the iterator stop after what is buffered."""
-        self._over = True
-        self._changed.set()
-
-    def __aiter__(self) -> AsyncIterator[Event]:
-        return self
-
-    async def __anext__(self) -> Event:
-        while not self._waiting:
-            if self._over:
-                raise StopAsyncIteration
-            self._changed.clear()
-            await self._changed.wait()
-        return self._waiting.popleft()

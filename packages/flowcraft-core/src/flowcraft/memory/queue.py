@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import heapq
 import itertools
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from types import TracebackType
 
+from flowcraft.alarm import Alarm
+from flowcraft.deliveries import DeliveryBlock, HeldDelivery
 from flowcraft.errors import SerializationError
-from flowcraft.memory.alarm import Alarm
 from flowcraft.memory.dead import DeadBox
 from flowcraft.model import Capabilities, DeadLetter, Job, Page
 from flowcraft.ports import Clock
@@ -106,14 +105,18 @@ class MemoryJobQueue:
             else:
                 self._show(message, now)
 
-    def settle(self, delivery: MemoryDelivery) -> None:
+    def drop(self, delivery: MemoryDelivery) -> None:
         """Ack within the caller's step, if the delivery is still the message's latest."""
         message = delivery.message
         if message.receipt == delivery.receipt and not message.gone:
             self._remove(message)
 
-    def retry(self, delivery: MemoryDelivery, delay: float) -> None:
-        """Make the message visible, now or later, if the delivery is still its latest."""
+    async def settle(self, delivery: MemoryDelivery) -> None:
+        """See `DeliveryHome`."""
+        self.drop(delivery)
+
+    async def retry(self, delivery: MemoryDelivery, delay: float) -> None:
+        """See `DeliveryHome`."""
         message = delivery.message
         if message.receipt == delivery.receipt and message.hidden_until is not None and not message.gone:
             self._unhide(message)
@@ -122,21 +125,21 @@ class MemoryJobQueue:
             else:
                 self._show(message, self._now())
 
-    def extend(self, delivery: MemoryDelivery, seconds: float) -> None:
-        """Hide the message until then, if the delivery is still its latest and nobody else can have it yet."""
+    async def extend(self, delivery: MemoryDelivery, seconds: float) -> None:
+        """See `DeliveryHome`."""
         message = delivery.message
         if message.receipt == delivery.receipt and message.hidden_until is not None and not message.gone:
             self._unhide(message)
             self._hide(message, self._now() + seconds)
 
-    def bury(self, delivery: MemoryDelivery, reason: str) -> None:
-        """Move the message to the dead letters, if the delivery is still its latest."""
+    async def bury(self, delivery: MemoryDelivery, reason: str) -> None:
+        """See `DeliveryHome`."""
         message = delivery.message
         if message.receipt == delivery.receipt and not message.gone:
             self._remove(message)
             self._dead.add(message.queue, reason, message.raw())
 
-    def take(self, queues: Sequence[str], room: int, ended: Callable[[MemoryDelivery], None]) -> list[MemoryDelivery]:
+    def take(self, queues: Sequence[str], room: int) -> list[MemoryDelivery]:
         """Up to ``room`` deliveries, the most urgent of each queue first; the alarm is set for what stays hidden."""
         now = self._promote()
         taken: list[MemoryDelivery] = []
@@ -147,12 +150,12 @@ class MemoryJobQueue:
                 if message.gone:
                     continue
                 self._depth[queue] -= 1
-                delivery = self._deliver(message, now, ended)
+                delivery = self._deliver(message, now)
                 if delivery is not None:
                     taken.append(delivery)
         return taken
 
-    def _deliver(self, message: _Message, now: float, ended: Callable[[MemoryDelivery], None]) -> MemoryDelivery | None:
+    def _deliver(self, message: _Message, now: float) -> MemoryDelivery | None:
         body = message.body
         try:
             job = body if isinstance(body, Job) else Job.from_bytes(body)
@@ -161,7 +164,7 @@ class MemoryJobQueue:
             self._dead.add(message.queue, str(error), message.raw())
             return None
         message.receipt += 1
-        delivery = MemoryDelivery(self, message, job, redelivered=message.seen, ended=ended)
+        delivery = MemoryDelivery(self, message, job, redelivered=message.seen)
         message.seen = True
         self._hide(message, now + self._visibility)
         return delivery
@@ -231,7 +234,7 @@ class MemoryJobQueue:
         for delivery in held:
             if delivery.message.receipt == delivery.receipt:
                 delivery.message.seen = delivery.redelivered
-            self.retry(delivery, 0.0)
+            await self.retry(delivery, 0.0)
         if not self._receivers:
             await self._alarm.close()
 
@@ -240,105 +243,40 @@ def _is_hidden(message: _Message, until: float) -> bool:
     return message.hidden_until == until and not message.gone
 
 
-class MemoryDelivery:
-    """See the protocol. A second ending of one delivery does nothing."""
+class MemoryDelivery(HeldDelivery):
+    """See the protocol. Counts only while its message has the receipt that it had."""
 
-    __slots__ = ("_ended", "_queue", "job", "message", "receipt", "redelivered")
+    __slots__ = ("message", "receipt")
 
-    def __init__(
-        self,
-        queue: MemoryJobQueue,
-        message: _Message,
-        job: Job,
-        *,
-        redelivered: bool,
-        ended: Callable[[MemoryDelivery], None],
-    ) -> None:
-        self._queue = queue
-        self._ended: Callable[[MemoryDelivery], None] | None = ended
+    def __init__(self, queue: MemoryJobQueue, message: _Message, job: Job, *, redelivered: bool) -> None:
+        super().__init__(queue, job, redelivered=redelivered)
         self.message = message
         self.receipt = message.receipt
-        self.job = job
-        self.redelivered = redelivered
-
-    async def ack(self) -> None:
-        """See the protocol."""
-        if self._end():
-            self._queue.settle(self)
-
-    async def retry(self, *, delay: float = 0.0) -> None:
-        """See the protocol."""
-        if self._end():
-            self._queue.retry(self, delay)
-
-    async def reject(self, reason: str) -> None:
-        """See the protocol."""
-        if self._end():
-            self._queue.bury(self, reason)
-
-    async def extend(self, seconds: float) -> None:
-        """See the protocol."""
-        if self._ended is not None:
-            self._queue.extend(self, seconds)
-
-    def settled(self) -> None:
-        """See the protocol."""
-        self._end()
-
-    def _end(self) -> bool:
-        ended, self._ended = self._ended, None
-        if ended is not None:
-            ended(self)
-        return ended is not None
 
 
-class _Reception:
-    """One block of `MemoryJobQueue.deliveries`."""
+class _Reception(DeliveryBlock[MemoryDelivery]):
+    """Takes when it is asked, as much as there is."""
 
     def __init__(self, queue: MemoryJobQueue, queues: Sequence[str], prefetch: int) -> None:
+        super().__init__(prefetch)
         self._queue = queue
         self.queues = list(dict.fromkeys(queues))
-        self._prefetch = prefetch
-        self._held: dict[int, MemoryDelivery] = {}
-        self._changed = asyncio.Event()
-        self._over = False
 
-    async def __aenter__(self) -> AsyncIterator[Sequence[MemoryDelivery]]:
+    async def enter(self) -> None:
         self._queue.open(self)
-        return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.end()
-        held = list(self._held.values())
-        self._held.clear()
+    async def leave(self, held: Sequence[MemoryDelivery]) -> None:
         await self._queue.close(self, held)
 
-    def __aiter__(self) -> AsyncIterator[Sequence[MemoryDelivery]]:
-        return self
-
-    async def __anext__(self) -> Sequence[MemoryDelivery]:
-        while not self._over:
-            self._changed.clear()
-            room = self._prefetch - len(self._held)
-            if room > 0 and (batch := self._queue.take(self.queues, room, self._let_go)):
-                self._held.update((id(delivery), delivery) for delivery in batch)
-                # The next batch begins with another queue, so that a busy one does not starve the others.
-                self.queues.append(self.queues.pop(0))
-                return batch
-            await self._changed.wait()
-        raise StopAsyncIteration
+    async def more(self) -> None:
+        self.changed.clear()
+        if self.free > 0 and (batch := self._queue.take(self.queues, self.free)):
+            self.hold(batch)
+            # The next batch begins with another queue, so that a busy one does not starve the others.
+            self.queues.append(self.queues.pop(0))
+        else:
+            await self.changed.wait()
 
     def wake(self) -> None:
         """There may be something to take."""
-        self._changed.set()
-
-    def end(self) -> None:
-        """Let the iterator stop."""
-        self._over = True
-        self._changed.set()
-
-    def _let_go(self, delivery: MemoryDelivery) -> None:
-        self._held.pop(id(delivery), None)
-        self._changed.set()
+        self.changed.set()

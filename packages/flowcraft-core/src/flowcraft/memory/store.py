@@ -9,8 +9,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
-from flowcraft.errors import PayloadTooLarge, SerializationError
-from flowcraft.memory.paging import decode_due, decode_list, encode_cursor
 from flowcraft.memory.queue import MemoryDelivery, MemoryJobQueue
 from flowcraft.model import (
     Capabilities,
@@ -27,12 +25,11 @@ from flowcraft.model import (
     StoredHead,
     ValueKey,
 )
+from flowcraft.paging import decode_due, decode_list, due_cursor, encode_cursor, page_of
 from flowcraft.ports import Clock, JobQueue
+from flowcraft.storing import MAX_VALUE_BYTES, check_values, event_rows
 
-__all__ = ["MAX_VALUE_BYTES", "MemoryRunStore", "check_values"]
-
-#: The limit of one value without a value store, the same in every backend.
-MAX_VALUE_BYTES = 1 << 20
+__all__ = ["MemoryRunStore"]
 
 
 class _Document:
@@ -157,7 +154,7 @@ class MemoryRunStore:
         if existing is not None:
             return Created(made=False, fingerprint=existing.new.fingerprint, token=existing.token)
         check_values(new.run_id, new.values)
-        events = _encoded(new.events)
+        events = _by_number(new.events)
         document = _Document(next(self._numbers), new)
         document.values.update((key, bytes(data)) for key, data in new.values.items())
         document.events.update(events)
@@ -174,7 +171,7 @@ class MemoryRunStore:
         """See the protocol."""
         for change in changes:
             check_values(change.run_id, change.values)
-        encoded = [_encoded(change.events) for change in changes]
+        encoded = [_by_number(change.events) for change in changes]
         return [self._apply(change, events) for change, events in zip(changes, encoded, strict=True)]
 
     def _apply(self, change: Change, events: Mapping[int, Event | str]) -> Committed:
@@ -204,7 +201,7 @@ class MemoryRunStore:
         self._queue.push(jobs)
         for delivery in deliveries:
             if isinstance(delivery, MemoryDelivery):
-                self._queue.settle(delivery)
+                self._queue.drop(delivery)
                 delivery.settled()
 
     async def read_values(
@@ -224,10 +221,7 @@ class MemoryRunStore:
         """See the protocol."""
         found = self._kinds.get(kind, _Kind()).due(now, decode_due(after))
         rows = [document.summary() for document in itertools.islice(found, limit + 1)]
-        if len(rows) <= limit:
-            return Page(tuple(rows))
-        last = rows[limit - 1]
-        return Page(tuple(rows[:limit]), encode_cursor(last.wake_at or 0.0, last.run_id))
+        return page_of(rows, limit, due_cursor)
 
     async def defer(self, run_id: str, token: str, wake_at: float, *, kind: str = "run") -> bool:
         """See the protocol."""
@@ -255,10 +249,8 @@ class MemoryRunStore:
             and (blueprint_id is None or document.new.blueprint_id == blueprint_id)
         )
         rows = tuple(itertools.islice(found, limit + 1))
-        items = tuple(document.summary() for document in rows[:limit])
-        if len(rows) <= limit:
-            return Page(items)
-        return Page(items, encode_cursor(rows[limit - 1].new.created_at, rows[limit - 1].number))
+        page = page_of(rows, limit, lambda document: encode_cursor(document.new.created_at, document.number))
+        return Page(tuple(document.summary() for document in page.items), page.after)
 
     async def read_events(self, run_id: str, after_seq: int = 0, limit: int = 1000) -> Page[Event]:
         """See the protocol."""
@@ -307,22 +299,6 @@ class MemoryRunStore:
         return None if documents is None else documents.documents.get(run_id)
 
 
-def check_values(run_id: str, values: Mapping[ValueKey, bytes]) -> None:
-    """Refuse values beyond the limit.
-
-    Raises:
-        PayloadTooLarge: names the first of them.
-    """
-    for key, data in values.items():
-        if len(data) > MAX_VALUE_BYTES:
-            name = f"{key.space} {key.name!r}, visit {key.visit}"
-            text = f"the value ({name}) of {run_id!r} has {len(data):,} bytes, the limit is {MAX_VALUE_BYTES:,}"
-            raise PayloadTooLarge(text)
-
-
-def _encoded(events: Sequence[Event]) -> dict[int, Event | str]:
-    """By number, without hints. An event with data passes through JSON, so that what fails elsewhere fails here."""
-    try:
-        return {event.seq: event.to_json() if event.data else event for event in events if event.seq > 0}
-    except (TypeError, ValueError) as error:
-        raise SerializationError(f"an event cannot be stored: {error}") from error
+def _by_number(events: Sequence[Event]) -> dict[int, Event | str]:
+    """Without hints. An event with data passes through JSON, so that what fails elsewhere fails here."""
+    return {event.seq: event for event in events if event.seq > 0} | dict(event_rows([e for e in events if e.data]))

@@ -8,9 +8,9 @@ from functools import partial
 from typing import Literal, TypeVar, cast
 
 from flowcraft.errors import InvalidRequest
-from flowcraft.memory.coordination import check_limit, take_token
 from flowcraft.sqlite.database import Database
 from flowcraft.sqlite.lane import Work
+from flowcraft.tokenbucket import check_limit, take_token
 
 __all__ = ["SqliteCoordination"]
 

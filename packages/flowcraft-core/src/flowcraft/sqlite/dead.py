@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+from operator import attrgetter
 
-from flowcraft.memory.paging import letter_number
 from flowcraft.model import DeadLetter, Page
+from flowcraft.paging import letter_number, page_of
 from flowcraft.sqlite import writing
 
 __all__ = ["bury", "discard", "page", "read"]
@@ -28,8 +29,7 @@ def bury(reason: str, at: float, number: int, receipt: int, connection: sqlite3.
 def page(limit: int, after: int, connection: sqlite3.Connection) -> Page[DeadLetter]:
     """Up to ``limit`` letters after the one with this number."""
     rows = connection.execute(_PAGE, (after, limit + 1)).fetchall()
-    items = tuple(_letter(row) for row in rows[:limit])
-    return Page(items, items[-1].id if len(rows) > limit else None)
+    return page_of([_letter(row) for row in rows], limit, attrgetter("id"))
 
 
 def read(letter_id: str, connection: sqlite3.Connection) -> DeadLetter | None:

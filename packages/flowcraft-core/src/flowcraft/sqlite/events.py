@@ -8,10 +8,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import cast
 
-from flowcraft.memory.events import Subscription
 from flowcraft.model import Event
 from flowcraft.sqlite.database import Database
 from flowcraft.sqlite.watch import Sight
+from flowcraft.subscriptions import Subscription
 
 __all__ = ["SqliteEventBus"]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 
-from flowcraft.errors import AdapterError, SerializationError
-from flowcraft.memory.alarm import Alarm
-from flowcraft.memory.paging import decode_letters
+from flowcraft.alarm import Alarm
+from flowcraft.errors import SerializationError
 from flowcraft.model import Capabilities, DeadLetter, Job, Page
+from flowcraft.paging import decode_letters
 from flowcraft.sqlite import dead, writing
 from flowcraft.sqlite.database import Database
 from flowcraft.sqlite.reception import Receiver, SqliteDelivery, Taken
@@ -156,10 +156,8 @@ class SqliteJobQueue:
         rows = [(now, delivery.number, delivery.receipt) for delivery in held]
         queues = {delivery.job.queue for delivery in held}
         try:
-            # If the file is in trouble, they come again when their visibility ends; leaving must not fail for that.
-            with suppress(AdapterError):
-                if rows:
-                    await self.database.write(partial(_hand_back, rows), then=lambda _: self._wake(queues))
+            if rows:
+                await self.database.write(partial(_hand_back, rows), then=lambda _: self._wake(queues))
         finally:
             if not self._receivers:
                 await self.database.watch.remove(self._look)

@@ -9,8 +9,8 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any, cast
 
-from flowcraft.memory.paging import encode_cursor
 from flowcraft.model import Event, Index, Page, RunSummary, Space, StoredHead, ValueKey
+from flowcraft.paging import due_cursor, encode_cursor, page_of
 
 __all__ = ["DUE", "EVENTS", "HEAD", "LISTS", "VALUE", "VALUES_OF_SPACE"]
 
@@ -70,9 +70,8 @@ def due(
     kind: str, now: float, after: tuple[float, str], limit: int, connection: sqlite3.Connection
 ) -> Page[RunSummary]:
     """One page of due documents."""
-    rows = connection.execute(DUE, (kind, now, *after, limit + 1)).fetchall()
-    cursor = encode_cursor(rows[limit - 1][6], rows[limit - 1][0]) if len(rows) > limit else None
-    return Page(tuple(_summary(row) for row in rows[:limit]), cursor)
+    rows = connection.execute(DUE, (kind, now, *after, limit + 1))
+    return page_of([_summary(row) for row in rows], limit, due_cursor)
 
 
 def list_documents(
@@ -87,8 +86,8 @@ def list_documents(
     statement = LISTS[status is not None, blueprint_id is not None]
     conditions = [value for value in (status, blueprint_id) if value is not None]
     rows = connection.execute(statement, (kind, *conditions, *before, limit + 1)).fetchall()
-    cursor = encode_cursor(rows[limit - 1][4], rows[limit - 1][8]) if len(rows) > limit else None
-    return Page(tuple(_summary(row) for row in rows[:limit]), cursor)
+    page = page_of(rows, limit, lambda row: encode_cursor(row[4], row[8]))
+    return Page(tuple(_summary(row) for row in page.items), page.after)
 
 
 def read_events(run_id: str, after_seq: int, limit: int, connection: sqlite3.Connection) -> Page[Event]:
@@ -97,8 +96,8 @@ def read_events(run_id: str, after_seq: int, limit: int, connection: sqlite3.Con
     if doc is None:
         return Page(())
     rows = connection.execute(EVENTS, (doc, after_seq, limit + 1)).fetchall()
-    events = tuple(Event.from_json(run_id, seq, body) for seq, body in rows[:limit])
-    return Page(events, str(events[-1].seq) if len(rows) > limit else None)
+    page = page_of(rows, limit, lambda row: str(row[0]))
+    return Page(tuple(Event.from_json(run_id, seq, body) for seq, body in page.items), page.after)
 
 
 def load_blueprint(content_hash: str, connection: sqlite3.Connection) -> bytes | None:

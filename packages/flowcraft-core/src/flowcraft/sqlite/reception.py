@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from types import TracebackType
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from flowcraft.deliveries import DeliveryBlock, DeliveryHome, HeldDelivery
 from flowcraft.model import Job
 
 __all__ = ["Home", "Receiver", "SqliteDelivery", "Taken"]
@@ -15,7 +15,18 @@ __all__ = ["Home", "Receiver", "SqliteDelivery", "Taken"]
 Taken = tuple[list[tuple[int, int, bool, Job]], float | None]
 
 
-class Home(Protocol):
+class SqliteDelivery(HeldDelivery):
+    """See the protocol. Counts only while its row has the receipt that it had."""
+
+    __slots__ = ("number", "receipt")
+
+    def __init__(self, queue: Home, number: int, receipt: int, redelivered: bool, job: Job) -> None:
+        super().__init__(queue, job, redelivered=redelivered)
+        self.number = number
+        self.receipt = receipt
+
+
+class Home(DeliveryHome[SqliteDelivery], Protocol):
     """What deliveries and receivers need of their queue."""
 
     def receive(
@@ -32,131 +43,47 @@ class Home(Protocol):
         """A receiver left: what it still held is anyone's again, as if it had never been delivered."""
         ...
 
-    async def settle(self, delivery: SqliteDelivery) -> None:
-        """Remove the message, if the delivery is still its latest."""
-        ...
 
-    async def retry(self, delivery: SqliteDelivery, delay: float) -> None:
-        """Make the message visible, now or later, if the delivery is still its latest."""
-        ...
-
-    async def extend(self, delivery: SqliteDelivery, seconds: float) -> None:
-        """Hide the message until then, if the delivery is still its latest and nobody else can have it yet."""
-        ...
-
-    async def bury(self, delivery: SqliteDelivery, reason: str) -> None:
-        """Move the message to the dead letters, if the delivery is still its latest."""
-        ...
-
-
-class SqliteDelivery:
-    """See the protocol. A second ending of one delivery does nothing."""
-
-    __slots__ = ("_queue", "ended", "job", "number", "receipt", "redelivered")
-
-    def __init__(self, queue: Home, number: int, receipt: int, redelivered: bool, job: Job) -> None:
-        self._queue = queue
-        self.number = number
-        self.receipt = receipt
-        self.redelivered = redelivered
-        self.job = job
-        #: Called when it ends; None once it has.
-        self.ended: Callable[[SqliteDelivery], None] | None = None
-
-    async def ack(self) -> None:
-        """See the protocol."""
-        if self._end():
-            await self._queue.settle(self)
-
-    async def retry(self, *, delay: float = 0.0) -> None:
-        """See the protocol."""
-        if self._end():
-            await self._queue.retry(self, delay)
-
-    async def reject(self, reason: str) -> None:
-        """See the protocol."""
-        if self._end():
-            await self._queue.bury(self, reason)
-
-    async def extend(self, seconds: float) -> None:
-        """See the protocol."""
-        if self.ended is not None:
-            await self._queue.extend(self, seconds)
-
-    def settled(self) -> None:
-        """See the protocol."""
-        self._end()
-
-    def _end(self) -> bool:
-        ended, self.ended = self.ended, None
-        if ended is not None:
-            ended(self)
-        return ended is not None
-
-
-class Receiver:
+class Receiver(DeliveryBlock[SqliteDelivery]):
     """Asks only when there may be something: at first, when woken, and after a batch that filled its room."""
 
     def __init__(self, queue: Home, queues: Sequence[str], prefetch: int) -> None:
+        super().__init__(prefetch)
         self._queue = queue
         self.queues = list(dict.fromkeys(queues))
-        self._prefetch = prefetch
-        self._held: dict[int, SqliteDelivery] = {}
-        self._batch: list[SqliteDelivery] = []
         self._asking: asyncio.Future[Taken] | None = None
         self._maybe = True
-        self._changed = asyncio.Event()
-        self._over = False
 
-    async def __aenter__(self) -> AsyncIterator[Sequence[SqliteDelivery]]:
+    async def enter(self) -> None:
+        """See `DeliveryBlock`."""
         self._queue.open(self)
-        return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.end()
-        try:
-            if self._asking is not None:  # what a cancelled question still brings must be handed back, too
-                await asyncio.wait([self._asking])
-        finally:
-            held = list(self._held.values())
-            self._held.clear()
-            await self._queue.close(self, held)
+    async def stop(self) -> None:
+        """See `DeliveryBlock`."""
+        if self._asking is not None:  # what a cancelled question still brings must be handed back, too
+            await asyncio.wait([self._asking])
 
-    def __aiter__(self) -> AsyncIterator[Sequence[SqliteDelivery]]:
-        return self
+    async def leave(self, held: Sequence[SqliteDelivery]) -> None:
+        """See `DeliveryBlock`."""
+        await self._queue.close(self, held)
 
-    async def __anext__(self) -> Sequence[SqliteDelivery]:
-        while not self._over:
-            if self._batch:
-                batch, self._batch = self._batch, []
-                return batch
-            room = self._prefetch - len(self._held)
-            if room > 0 and self._maybe and self._asking is None:
-                self._maybe = False
-                await self._ask(room)
-            else:
-                self._changed.clear()
-                await self._changed.wait()
-        raise StopAsyncIteration
+    async def more(self) -> None:
+        """See `DeliveryBlock`."""
+        if self.free > 0 and self._maybe and self._asking is None:
+            self._maybe = False
+            await self._ask(self.free)
+        else:
+            self.changed.clear()
+            await self.changed.wait()
 
     def wake(self) -> None:
         """There may be something to take."""
         self._maybe = True
-        self._changed.set()
-
-    def end(self) -> None:
-        """Let the iterator stop."""
-        self._over = True
-        self._changed.set()
+        self.changed.set()
 
     async def _ask(self, room: int) -> None:
         def then(batch: list[SqliteDelivery]) -> None:
-            for delivery in batch:
-                delivery.ended = self._let_go
-                self._held[id(delivery)] = delivery
-            self._batch += batch
+            self.hold(batch)
             if len(batch) == room:
                 self._maybe = True
 
@@ -171,8 +98,4 @@ class Receiver:
         self._asking = None
         if asked.cancelled() or asked.exception() is not None:
             self._maybe = True
-        self._changed.set()
-
-    def _let_go(self, delivery: SqliteDelivery) -> None:
-        self._held.pop(id(delivery), None)
-        self._changed.set()
+        self.changed.set()

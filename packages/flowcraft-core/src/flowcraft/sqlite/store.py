@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
-from flowcraft.errors import SerializationError
-from flowcraft.memory.paging import decode_due, decode_list
-from flowcraft.memory.store import MAX_VALUE_BYTES, check_values
 from flowcraft.model import (
     Capabilities,
     Change,
@@ -21,11 +18,13 @@ from flowcraft.model import (
     StoredHead,
     ValueKey,
 )
+from flowcraft.paging import decode_due, decode_list
 from flowcraft.ports import JobQueue
 from flowcraft.sqlite import reading, writing
 from flowcraft.sqlite.database import Database
 from flowcraft.sqlite.queue import SqliteJobQueue
 from flowcraft.sqlite.reception import SqliteDelivery
+from flowcraft.storing import MAX_VALUE_BYTES, check_values, event_rows
 
 __all__ = ["SqliteRunStore"]
 
@@ -74,7 +73,7 @@ class SqliteRunStore:
                 queue.wake(new.jobs)
 
         jobs = [] if queue is None else writing.job_rows(new.jobs, now)
-        work = partial(writing.create, new, _event_rows(new.events), jobs)
+        work = partial(writing.create, new, event_rows(new.events), jobs)
         return await self._database.write(work, durable=True, then=then)
 
     async def load(self, run_id: str, *, want: Collection[ValueKey] = (), kind: str = "run") -> StoredHead | None:
@@ -90,7 +89,7 @@ class SqliteRunStore:
             jobs = [] if queue is None else writing.job_rows(change.jobs, now)
             ours = [] if queue is None else [d for d in change.deliveries if isinstance(d, SqliteDelivery)]
             acks = [(delivery.number, delivery.receipt) for delivery in ours]
-            plans.append(writing.Plan(change, _event_rows(change.events), jobs, acks))
+            plans.append(writing.Plan(change, event_rows(change.events), jobs, acks))
 
         def then(results: Sequence[Committed]) -> None:
             if queue is None:
@@ -152,11 +151,3 @@ class SqliteRunStore:
     async def delete(self, run_id: str, token: str, *, kind: str = "run") -> bool:
         """See the protocol. In one transaction, so it is never interrupted."""
         return await self._database.write(partial(writing.delete, kind, run_id, token), durable=True)
-
-
-def _event_rows(events: Sequence[Event]) -> list[tuple[int, str]]:
-    """(seq, JSON) without hints, encoded before anything is written."""
-    try:
-        return [(event.seq, event.to_json()) for event in events if event.seq > 0]
-    except (TypeError, ValueError) as error:
-        raise SerializationError(f"an event cannot be stored: {error}") from error

@@ -258,11 +258,20 @@ class OffloadingStore:
         return self._store.bind(queue)
 
 
-def offloading(store: RunStore, values: ValueStore | None, above: int | None, own: ValueStore) -> RunStore:
-    """What an adapter's options ``values`` and ``offload_above`` make of its store; ``own`` is the backend's."""
+def offloading(
+    store: RunStore, values: ValueStore | None, above: int | None, own: ValueStore | None = None
+) -> RunStore:
+    """What an adapter's options ``values`` and ``offload_above`` make of its store; ``own`` is the backend's, if any.
+
+    Raises:
+        Misconfigured: large values are to go, and nowhere is a place for them.
+    """
     if values is None and above is None:
         return store
-    return OffloadingStore(store, values or own, above=OFFLOAD_ABOVE if above is None else above)
+    place = own if values is None else values
+    if place is None:
+        raise Misconfigured("offload_above needs values: where the large values go")
+    return OffloadingStore(store, place, above=OFFLOAD_ABOVE if above is None else above)
 
 
 class _Plan(NamedTuple):

@@ -9,7 +9,7 @@ from flowcraft.conformance.mutants.breaking import mutant, places_shared
 from flowcraft.conformance.mutants.coordination_leases import _Crowded, _of_one_handle
 from flowcraft.conformance.mutants.mutant import Mutant
 from flowcraft.memory import MemoryCoordination
-from flowcraft.memory.coordination import check_limit
+from flowcraft.tokenbucket import check_limit
 
 __all__ = ["mutants"]
 

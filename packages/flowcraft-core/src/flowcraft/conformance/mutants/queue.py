@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from flowcraft.conformance.mutants.breaking import mutant
@@ -18,38 +18,38 @@ __all__ = ["mutants"]
 class _AckForgets(MemoryJobQueue):
     """An ack does nothing."""
 
-    def settle(self, delivery: MemoryDelivery) -> None:
+    async def settle(self, delivery: MemoryDelivery) -> None:
         pass
 
 
 class _LateAckCounts(MemoryJobQueue):
     """A late ack removes the message under the hands of its next owner."""
 
-    def settle(self, delivery: MemoryDelivery) -> None:
+    async def settle(self, delivery: MemoryDelivery) -> None:
         delivery.receipt = delivery.message.receipt
-        super().settle(delivery)
+        await super().settle(delivery)
 
 
 class _LateRejectCounts(MemoryJobQueue):
     """A late reject buries the message under the hands of its next owner."""
 
-    def bury(self, delivery: MemoryDelivery, reason: str) -> None:
+    async def bury(self, delivery: MemoryDelivery, reason: str) -> None:
         delivery.receipt = delivery.message.receipt
-        super().bury(delivery, reason)
+        await super().bury(delivery, reason)
 
 
 class _TakesTooMany(MemoryJobQueue):
     """A receiver gets more than it has room for."""
 
-    def take(self, queues: Sequence[str], room: int, ended: Callable[[MemoryDelivery], None]) -> list[MemoryDelivery]:
-        return super().take(queues, room + 2, ended)
+    def take(self, queues: Sequence[str], room: int) -> list[MemoryDelivery]:
+        return super().take(queues, room + 2)
 
 
 class _OneQueue(MemoryJobQueue):
     """A receiver of several queues gets what is in the first of them."""
 
-    def take(self, queues: Sequence[str], room: int, ended: Callable[[MemoryDelivery], None]) -> list[MemoryDelivery]:
-        return super().take(sorted(queues)[:1], room, ended)
+    def take(self, queues: Sequence[str], room: int) -> list[MemoryDelivery]:
+        return super().take(sorted(queues)[:1], room)
 
 
 class _NoDelay(MemoryJobQueue):
@@ -62,14 +62,14 @@ class _NoDelay(MemoryJobQueue):
 class _RetriesAtOnce(MemoryJobQueue):
     """A delivery that is handed back for later comes again at once."""
 
-    def retry(self, delivery: MemoryDelivery, delay: float) -> None:
-        super().retry(delivery, 0.0)
+    async def retry(self, delivery: MemoryDelivery, delay: float) -> None:
+        await super().retry(delivery, 0.0)
 
 
 class _NoExtend(MemoryJobQueue):
     """A delivery is not kept any longer than the others."""
 
-    def extend(self, delivery: MemoryDelivery, seconds: float) -> None:
+    async def extend(self, delivery: MemoryDelivery, seconds: float) -> None:
         pass
 
 
@@ -91,8 +91,8 @@ class _KeepsOnLeaving(MemoryJobQueue):
 class _RejectForgets(MemoryJobQueue):
     """A rejected message is gone."""
 
-    def bury(self, delivery: MemoryDelivery, reason: str) -> None:
-        self.settle(delivery)
+    async def bury(self, delivery: MemoryDelivery, reason: str) -> None:
+        await self.settle(delivery)
 
 
 class _NoPriorities(MemoryJobQueue):

@@ -9,8 +9,8 @@ from typing import Any
 
 from flowcraft.conformance.mutants.breaking import mutant
 from flowcraft.memory import MemoryRunStore
-from flowcraft.memory.store import _encoded, check_values  # what is broken here is something else
 from flowcraft.model import Change, Committed, Created, Index, NewRun, StoredHead
+from flowcraft.storing import check_values, event_rows  # what is broken here is something else
 
 __all__ = ["check", "mutants", "turns"]
 
@@ -24,7 +24,7 @@ async def turns(count: int) -> None:
 def check(what: NewRun | Change) -> None:
     """Refuse what any store must, before anything is written."""
     check_values(what.run_id, what.values)
-    _encoded(what.events)
+    event_rows(what.events)
 
 
 class _CreateRaces(MemoryRunStore):

@@ -9,8 +9,8 @@ from typing import Any
 
 from flowcraft.conformance.mutants.breaking import mutant
 from flowcraft.memory import MemoryRunStore
-from flowcraft.memory.paging import decode_due, encode_cursor
 from flowcraft.model import Change, Committed, Index, NewRun, Page, RunSummary
+from flowcraft.paging import decode_due, encode_cursor
 
 __all__ = ["Rows", "mutants"]
 

@@ -11,8 +11,8 @@ from flowcraft.conformance.mutants.breaking import broken, mutant
 from flowcraft.conformance.mutants.store_due import Rows
 from flowcraft.errors import InvalidRequest
 from flowcraft.memory import MemoryRunStore
-from flowcraft.memory.paging import decode_list, encode_cursor
 from flowcraft.model import Change, Committed, Event, Page, RunSummary
+from flowcraft.paging import decode_list, encode_cursor
 
 __all__ = ["mutants"]
 

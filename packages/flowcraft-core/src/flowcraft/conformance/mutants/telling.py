@@ -13,8 +13,8 @@ from flowcraft.conformance.mutants.mutant import Mutant
 from flowcraft.conformance.target import Target
 from flowcraft.errors import PayloadTooLarge, Unavailable
 from flowcraft.memory import MemoryEventBus, MemoryValueStore
-from flowcraft.memory.events import Subscription
 from flowcraft.model import Event, run_address
+from flowcraft.subscriptions import Subscription
 
 __all__ = ["mutants"]
 
