@@ -17,7 +17,8 @@ from flowcraft_redis.wire import Argument, Connected, Source, Wire
 
 __all__ = ["ClusterLink"]
 
-_ANYWHERE: Final = frozenset({b"TIME", b"INFO"})
+#: What any node does. For messages it is always the same one, which passes them on to all others in their order.
+_ANYWHERE: Final = frozenset({b"TIME", b"INFO", b"PUBLISH"})
 _TRIES: Final = 5
 _PAUSE: Final = 0.05  # seconds until the first new try, doubled each time
 
