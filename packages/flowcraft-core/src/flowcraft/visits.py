@@ -204,8 +204,10 @@ class VisitRunner:
         missing = [key for key in work.plan.keys if key not in values]
         if missing:
             found = await self._store.read_values(work.job.run_id, missing)
-            if len(found) < len(missing) and not await self._is_current(work):
-                return MISSING
+            if len(found) < len(missing):
+                if not await self._is_current(work):
+                    return MISSING
+                found = await self._store.read_values(work.job.run_id, missing)  # there now, if a failover took it back
             values.update(found)
         decode = self._codec.decode
         return work.plan.build(lambda key: decode(values[key]) if key in values else MISSING)
