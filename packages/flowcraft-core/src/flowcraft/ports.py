@@ -75,8 +75,8 @@ class RunStore(Protocol):
         """Create tables, indexes or queues if they are missing; safe to repeat and to race.
 
         `Adapter.open` calls it, on the event loop that all that follows is called on. Before it, only ``capabilities``
-        are read and `bind` is called; `aclose` may come without it, and after one that failed. A store that cannot serve
-        before it, or after `aclose`, says so by an `AdapterError`.
+        are read and `bind` is called; `aclose` may come without it, and after one that failed. A store that cannot
+        serve before it, or after `aclose`, says so by an `AdapterError`.
         """
         ...
 
