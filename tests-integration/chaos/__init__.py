@@ -1,8 +1,9 @@
-"""Workers killed, ended or paused at random moments, and an external checker of what came of their runs.
+"""Workers killed, ended or paused at random moments, backends in trouble, and an external checker of what came of it.
 
-`run.py` is the program. `campaign` starts the processes and strikes them, `worker` and `client` are those processes,
-`shapes` draws the runs and says what may come of them, `evidence` reads what the processes and the store recorded,
-`checker` judges it, `summary` tells it.
+`run.py` is the program. `campaign` starts the `processes` and strikes them, `weather` does the same to the backend,
+`worker` and `client` are those processes, `on_sqlite` and `on_redis` are what is particular to a backend, `shapes` draws
+the runs and says what may come of them, `evidence` reads what the processes and the store recorded, `checker` judges it,
+`causes` says who is to blame for a repetition, `summary` tells it.
 """
 
 import sys

@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from flowcraft import FlowRuntime
-from flowcraft.graph import compile_graph
-from flowcraft.model import TERMINAL
-
-from .backends import is_locked, messages_left, open_adapter
+from .backends import Site, site
 from .checker import Evidence, Verdict, judge
-from .evidence import Story, Strike, collect, read_executions, read_lines, read_resends
-from .settings import Settings
+from .evidence import Strike, read_executions, read_lines
+from .gathering import gather
+from .processes import Process, spawn
+from .settings import Settings, Signal
 from .shapes import Order, draw
+from .weather import Weather
 
 __all__ = ["Campaign", "Outcome"]
 
-_ROOT = Path(__file__).resolve().parent.parent
 _STEP = 0.01
 
 
@@ -45,16 +40,8 @@ class Outcome:
     cut_existed: int = 0
     echoes: int = 0
     after_last_strike: float = 0.0
-
-
-@dataclass
-class _Process:
-    name: str
-    popen: subprocess.Popen[bytes]
-    log: Path
-    struck: Strike | None = None
-    resume_at: float = 0.0
-    looks: list[bool] = field(default_factory=list[bool])
+    #: The backend, with its version.
+    product: str = ""
 
 
 class Campaign:
@@ -65,8 +52,8 @@ class Campaign:
         self._tell = tell
         self._random = random.Random(settings.seed)
         self._orders = draw(settings)
-        self._workers: list[_Process] = []
-        self._client: _Process | None = None
+        self._workers: list[Process] = []
+        self._client: Process | None = None
         self._clients = 0
         self._names = 0
         self._strikes: list[Strike] = []
@@ -82,16 +69,32 @@ class Campaign:
         began = time.monotonic()
         plan = [(order.run_id, order.blueprint.to_dict(), order.input) for order in self._orders]
         self.settings.place.joinpath("plan.json").write_text(json.dumps(plan), encoding="utf-8")
-        self._file = str(self.settings.save())
-        try:
-            self._workers = [self._start_worker() for _ in range(self.settings.processes)]
-            self._start_client()
-            last = self._play(began)
-            ended = time.monotonic()
-            self._drain()
-        finally:
-            self._kill_all()
-        return self._judge(began, last, ended)
+        self.settings.save()
+        with site(self.settings) as self._site:
+            self._weather = Weather(self._site, self.settings.faults, self.settings.seed, self._pause)
+            try:
+                self._workers = [self._start_worker() for _ in range(self.settings.processes)]
+                self._start_client()
+                self._wait_for_all()
+                last = self._play(time.monotonic())
+                ended = time.monotonic()
+                self._drain()
+            finally:
+                self._kill_all()
+            return self._judge(began, last, ended)
+
+    _site: Site
+    _weather: Weather
+
+    def _wait_for_all(self) -> None:
+        """Until everybody works: on a busy machine starting takes its time, and who is not there cannot be hurt."""
+        until = time.monotonic() + self.settings.patience
+        while not all(process.ready for process in self._everybody()) and time.monotonic() < until:
+            self._look_after(time.monotonic())
+            time.sleep(_STEP)  # between two looks at the processes
+
+    def _everybody(self) -> list[Process]:
+        return [*self._workers, *([self._client] if self._client else [])]
 
     # ---- the play
 
@@ -110,42 +113,56 @@ class Campaign:
             going = self._landed < settings.strikes and self._seen["ended"] < len(self._orders)
             if going and now >= next_strike:
                 everybody = settings.signal == "KILL" and self._landed == whole_fleet_at
-                for process in list(self._workers) if everybody else self._victim():
-                    self._strike(process)
+                for process in self._whole_fleet() if everybody else self._victim():
+                    self._strike(process, settings.signal)
                     next_strike = now + settings.every * 2 * source.random()
                     last = now
             share = (now - began) / duration
             if going:  # keep some for the last strikes, but always give the workers something to do
-                share = min(share, (len(self._strikes) + 1) / settings.strikes)
-            allowed = min(len(starts), max(allowed, 5 + sum(at <= share for at in starts)))
+                share = min(share, (self._landed + 1) / settings.strikes)
+            idle = allowed + 5 if self._seen["ended"] >= allowed else 0
+            allowed = min(len(starts), max(allowed, idle, 5 + sum(at <= share for at in starts)))
             if 0 <= client_at <= self._landed and not self._cut:
                 client_at += 1  # once more with the next strike, should it have had no start under way
                 allowed = min(len(starts), allowed + 10)
                 self._cut_client(allowed)
             self._pace(allowed)
+            if self._weather.look(share, self._names_of_all()):
+                last = now
             self._look_after(now)
             self._show(now, began)
             if now - max(last, began + duration) > settings.patience:
                 break
             time.sleep(_STEP)  # between two looks at the processes
+        self._weather.clear()
         return last
 
-    def _victim(self) -> list[_Process]:
+    def _victim(self) -> list[Process]:
         """One that can be struck; mostly one that is executing something, if there is one now, after a random moment."""
-        able = [process for process in self._workers if process.struck is None and process.popen.poll() is None]
+        able = [process for process in self._workers if process.able and process.ready]
         if self._random.random() < 0.8:
-            able = [process for process in able if self._going_on(process)]
+            able = [process for process in able if process.going_on]
             time.sleep(self._random.random() * 0.05)  # a random moment of what it executes is wanted
         return [self._random.choice(able)] if able else []
 
-    def _going_on(self, process: _Process) -> bool:
-        return any(execution.end is None for execution in read_executions(self._journal(process.name)))
+    def _whole_fleet(self) -> list[Process]:
+        """All of them, once all are at work: who is still starting would only start once more."""
+        return list(self._workers) if all(process.able and process.ready for process in self._workers) else []
 
-    def _strike(self, process: _Process) -> None:
-        if process.struck is not None or process.popen.poll() is not None:
+    def _pause(self) -> bool:
+        """Let one stand still beyond its leases, whatever signal the campaign has."""
+        able = [process for process in self._workers if process.able and process.going_on]
+        if able:
+            self._strike(self._random.choice(able), "STOP")
+        return bool(able)
+
+    def _names_of_all(self) -> list[str]:
+        return [process.name for process in self._everybody() if process.popen.poll() is None]
+
+    def _strike(self, process: Process, name: Signal) -> None:
+        if not process.able:
             return
-        name = self.settings.signal
-        if name == "TERM" and not self._has(process, '"what":"ready"'):
+        if name == "TERM" and not process.ready:
             return  # its handler may not be there yet
         strike = Strike(name, process.name, time.monotonic(), time.time())
         process.popen.send_signal(getattr(signal, f"SIG{name}"))
@@ -157,7 +174,8 @@ class Campaign:
         elif name == "STOP":
             process.resume_at = strike.at + self.settings.lease_ttl * (1.3 + 2.7 * self._random.random())
         self._strikes.append(strike)
-        self._landed += any(map(strike.hit, read_executions(self._journal(process.name))))
+        if name == self.settings.signal:
+            self._landed += any(map(strike.hit, read_executions(process.journal)))
 
     def _look_after(self, now: float) -> None:
         """Replace the dead, wake the paused."""
@@ -165,7 +183,7 @@ class Campaign:
             strike = process.struck
             if strike is not None and strike.signal == "STOP":
                 if now < process.resume_at:
-                    process.looks.append(is_locked(self.settings))
+                    process.looks.append(self._site.locked())
                 else:
                     process.popen.send_signal(signal.SIGCONT)
                     strike.until = time.monotonic()
@@ -178,17 +196,17 @@ class Campaign:
             self._workers[place] = self._start_worker()
         client = self._client
         if client is not None and (code := client.popen.poll()) not in (None, 0):
-            self._troubles.append(f"{client.name} ended with {code}: {_tail(client.log)}")
+            self._troubles.append(client.ended_with(code))
             self._start_client()
 
-    def _note_end(self, process: _Process, code: int) -> None:
+    def _note_end(self, process: Process, code: int) -> None:
         strike = process.struck
         expected = {"KILL": -signal.SIGKILL, "TERM": 0}.get(strike.signal if strike else "")
         if strike is not None:
             strike.until = strike.until or time.monotonic()
             strike.code = code
         if code != expected:
-            self._troubles.append(f"{process.name} ended with {code}, not {expected}: {_tail(process.log)}")
+            self._troubles.append(process.ended_with(code, f", not {expected}"))
 
     def _cut_client(self, allowed: int) -> None:
         """Kill the client while it starts a dozen runs, and let another one take over."""
@@ -196,14 +214,14 @@ class Campaign:
         if client is None:
             return
         began = time.monotonic()
-        before = self._count(client, '"starting"')
+        before = client.count('"starting"')
         self._pace(allowed)
-        while time.monotonic() - began < 5.0 and self._count(client, '"starting"') == before:
+        while time.monotonic() - began < 5.0 and client.count('"starting"') == before:
             time.sleep(0.0002)  # between two looks
         time.sleep(self._random.random() * 0.012)  # a random moment of the start is wanted
         client.popen.kill()
         client.popen.wait()
-        lines = list(read_lines(self._journal(client.name)))
+        lines = client.lines()
         started = {line["run"] for line in lines if line["what"] == "started"}
         self._cut = [line["run"] for line in lines if line["what"] == "starting" and line["run"] not in started]
         self._seen = {**self._seen, "started": 0, "ended": 0}
@@ -217,9 +235,9 @@ class Campaign:
                 process.popen.send_signal(signal.SIGCONT)
                 process.struck.until = time.monotonic()
         while self._messages_left() and time.monotonic() < until:
-            time.sleep(0.05)  # between two looks at the file
+            time.sleep(0.05)  # between two looks at the queue
         for process in self._workers:
-            while process.popen.poll() is None and not self._has(process, '"what":"ready"'):
+            while process.popen.poll() is None and not process.ready:
                 time.sleep(0.02)  # between two looks at the journal
             if process.struck is None or process.struck.signal != "TERM":
                 process.popen.send_signal(signal.SIGTERM)
@@ -230,70 +248,50 @@ class Campaign:
                 self._troubles.append(f"{process.name} does not end after SIGTERM")
                 continue
             if code != 0:
-                self._troubles.append(f"{process.name} ended with {code} after SIGTERM: {_tail(process.log)}")
+                self._troubles.append(process.ended_with(code, " after SIGTERM"))
 
     def _messages_left(self) -> int:
         """Those that should be gone: a repeated one that met a lease comes back when half of it is over."""
         late = self.settings.echoes and self.settings.calm
-        return messages_left(self.settings) if self._seen["all"] and not late else 0
+        return self._site.messages_left() if self._seen["all"] and not late else 0
 
     # ---- processes
 
-    def _start_worker(self) -> _Process:
+    def _start_worker(self) -> Process:
         self._names += 1
-        return self._spawn("worker", f"worker-{self._names}", subprocess.DEVNULL)
+        return self._spawn("worker", f"worker-{self._names}")
 
     def _start_client(self) -> None:
         if self._client is not None:
-            _close(self._client)
+            self._client.close()
         self._clients += 1
         self._sent = -1
-        self._client = self._spawn("client", f"client-{self._clients}", subprocess.PIPE)
+        self._client = self._spawn("client", f"client-{self._clients}")
 
-    def _spawn(self, module: str, name: str, stdin: int) -> _Process:
-        log = self.settings.place / f"{name}.log"
-        path = [self.settings.source] if self.settings.source else []
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*path, str(_ROOT)])}
-        with log.open("wb") as out:
-            popen = subprocess.Popen(
-                [sys.executable, "-m", f"chaos.{module}", self._file, name],
-                stdin=stdin, stdout=out, stderr=subprocess.STDOUT, env=environment,
-            )  # fmt: skip
-        return _Process(name, popen, log)
+    def _spawn(self, module: str, name: str) -> Process:
+        return spawn(self.settings, module, name, self._site.address(name))
 
     def _pace(self, allowed: int) -> None:
         client = self._client
-        if client is not None and client.popen.stdin is not None and allowed != self._sent:
+        if client is not None and allowed != self._sent:
             self._sent = allowed
-            with contextlib.suppress(OSError):  # it died: whoever looks after it will notice
-                client.popen.stdin.write(f"{allowed}\n".encode())
-                client.popen.stdin.flush()
+            client.tell(str(allowed))
 
     def _kill_all(self) -> None:
-        for process in [*self._workers, *([self._client] if self._client else [])]:
+        for process in self._everybody():
             if process.popen.poll() is None:
                 process.popen.send_signal(signal.SIGCONT)
                 process.popen.kill()
             process.popen.wait()
-            _close(process)
+            process.close()
 
     # ---- what is seen meanwhile
-
-    def _journal(self, name: str) -> Path:
-        return self.settings.place / f"{name}.journal"
-
-    def _has(self, process: _Process, text: str) -> bool:
-        return self._count(process, text) > 0
-
-    def _count(self, process: _Process, text: str) -> int:
-        path = self._journal(process.name)
-        return path.read_text(encoding="utf-8").count(text) if path.exists() else 0
 
     def _show(self, now: float, began: float) -> None:
         if now - self._told < 0.1 or self._client is None:
             return
         self._told = now
-        path = self._journal(self._client.name)
+        path = self._client.journal
         if path.exists():
             with path.open("rb") as file:
                 file.seek(self._offsets.get(path, 0))
@@ -306,63 +304,29 @@ class Campaign:
         self._tell(
             f"{now - began:6.1f} s  {seen['started']:4d} of {len(self._orders)} runs started, {seen['ended']:4d} ended, "
             f"{self._landed:3d} of {self.settings.strikes} strikes landed"
+            + (f", {self._weather.done} of {planned} faults" if (planned := self._weather.planned) else "")
         )
 
     # ---- the end
 
     def _judge(self, began: float, last: float, ended: float) -> Outcome:
-        place = self.settings.place
-        stories = asyncio.run(self._stories())
-        journals = sorted(place.glob("worker-*.journal"))
-        client_lines = [line for path in place.glob("client-*.journal") for line in read_lines(path)]
-        started = {line["run"] for line in client_lines if line["what"] == "started"}
-        slow = self._slow(stories) if self.settings.calm else []
-        evidence = Evidence(
-            executions=[execution for path in journals for execution in read_executions(path)],
-            strikes=self._strikes,
-            stories=stories,
-            allowed={order.run_id: order.allowed for order in self._orders},
-            started=started,
-            resends=[sent for path in journals for sent in read_resends(path)],
-            troubles=[*self._troubles, *slow],
-            messages_left=self._messages_left(),
-        )
-        strikes = [asdict(strike) for strike in self._strikes]
-        place.joinpath("strikes.json").write_text(json.dumps(strikes, indent=1), encoding="utf-8")
+        client_lines = [line for path in self.settings.place.glob("client-*.journal") for line in read_lines(path)]
+        evidence = asyncio.run(
+            gather(
+                self.settings, self._orders, self._site.address(""),
+                started={line["run"] for line in client_lines if line["what"] == "started"}, strikes=self._strikes,
+                outages=self._weather.outages, troubles=self._troubles, messages_left=self._messages_left(),
+            )
+        )  # fmt: skip
         verdict = judge(self.settings, evidence)
         for order in self._orders:
-            if order.run_id not in started:
+            if order.run_id not in evidence.started:
                 verdict.broken("every run is started", order.run_id)
         existed = {line["run"]: line["existed"] for line in client_lines if line["what"] == "starting"}
         return Outcome(
             self.settings, self._orders, evidence, verdict, ended - began,
             cut_starts=len(self._cut), cut_existed=sum(bool(existed.get(run)) for run in self._cut),
             echoes=sum(line["what"] == "echo" for line in client_lines),
-            after_last_strike=ended - last if self._strikes else 0.0,
+            after_last_strike=ended - last if self._strikes or self._weather.outages else 0.0,
+            product=self._site.product,
         )  # fmt: skip
-
-    def _slow(self, stories: dict[str, Story]) -> list[str]:
-        """Where nobody dies, nothing waits for a lease to expire: what is handed back is taken at once."""
-        limit = 0.75 * self.settings.lease_ttl
-        return [
-            f"{story.run} took {story.events[-1].at - story.events[0].at:.1f} s: something in it was not handed back"
-            for story in stories.values()
-            if story.status in TERMINAL and limit > 20 and story.events[-1].at - story.events[0].at > limit
-        ]
-
-    async def _stories(self) -> dict[str, Story]:
-        async with open_adapter(self.settings, FlowRuntime()) as adapter:
-            return {
-                order.run_id: await collect(adapter, order.run_id, compile_graph(order.blueprint))
-                for order in self._orders
-            }
-
-
-def _close(process: _Process) -> None:
-    if process.popen.stdin is not None:
-        with contextlib.suppress(OSError):  # what was not written yet goes nowhere
-            process.popen.stdin.close()
-
-
-def _tail(path: Path) -> str:
-    return " | ".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-6:])

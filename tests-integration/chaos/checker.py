@@ -11,22 +11,23 @@ from dataclasses import dataclass, field
 
 from flowcraft.model import TERMINAL, Event
 
-from .evidence import Echo, Execution, Story, Strike
+from .causes import Causes, Key, Repetition, Series
+from .evidence import Clock, Echo, Execution, Outage, Story, Strike
 from .settings import Settings
 
-__all__ = ["Evidence", "Repetition", "Series", "Verdict", "Violation", "judge"]
+__all__ = ["Evidence", "Verdict", "Violation", "judge"]
 
-#: Planning a commit and a pause that begins before it has come true may be so far apart.
-_RACE = 1.0
 #: From the ticker's question who holds the leases until it sends, at most, on a busy machine.
 _ASKED = 1.0
 _ENDS = frozenset(f"run:{status}" for status in TERMINAL)
-_Key = tuple[str, str, int, int]
 
 
 @dataclass
 class Evidence:
-    """All that was recorded of a campaign. ``allowed``: by run, the keys of its permitted results."""
+    """All that was recorded of a campaign. ``allowed``: by run, the keys of its permitted results.
+
+    ``outages``: what was done to the backend and the ways to it · ``clocks``: how the processes took its time to be.
+    """
 
     executions: Sequence[Execution]
     strikes: Sequence[Strike]
@@ -34,6 +35,8 @@ class Evidence:
     allowed: Mapping[str, Collection[str]]
     started: Collection[str]
     resends: Sequence[Echo] = ()
+    outages: Sequence[Outage] = ()
+    clocks: Sequence[Clock] = ()
     #: What went wrong with the processes themselves.
     troubles: Sequence[str] = ()
     messages_left: int = 0
@@ -45,45 +48,6 @@ class Violation:
 
     promise: str
     text: str
-
-
-@dataclass
-class Series:
-    """One execution of an activation: an attempt, and the short retries that followed it in the same process."""
-
-    attempts: list[Execution]
-
-    @property
-    def first(self) -> Execution:
-        return self.attempts[0]
-
-    @property
-    def begin(self) -> float:
-        return self.attempts[0].begin
-
-    @property
-    def end(self) -> float | None:
-        return self.attempts[-1].end
-
-    @property
-    def keys(self) -> set[_Key]:
-        return {attempt.key for attempt in self.attempts}
-
-    def __str__(self) -> str:
-        last = self.attempts[-1]
-        if last.end is None:
-            return f"{self.first} (which left no end)"
-        return f"{self.first} (which was {last.how} after {last.end - self.begin:.3f} s)"
-
-
-@dataclass(frozen=True)
-class Repetition:
-    """An activation that was executed again. ``cause`` is empty if nobody knows. ``after``: seconds since the strike."""
-
-    first: Series
-    again: Series
-    cause: str
-    after: float = 0.0
 
 
 @dataclass
@@ -107,13 +71,14 @@ class Verdict:
 def judge(settings: Settings, evidence: Evidence) -> Verdict:
     """Check every promise."""
     verdict = Verdict()
-    settled: dict[_Key, float] = {}
+    settled: dict[Key, float] = {}
     for run in evidence.started:
         story = evidence.stories.get(run) or Story(run, "unknown")
         _judge_run(verdict, story, evidence.allowed[run])
         settled |= _settlements(story)
-    _judge_executions(verdict, settings, evidence, settled)
-    _judge_messages(verdict, settings, evidence)
+    causes = Causes(settings, evidence.strikes, evidence.outages, evidence.clocks)
+    _judge_executions(verdict, settings, evidence, settled, causes)
+    _judge_messages(verdict, settings, evidence, causes)
     for strike in evidence.strikes:
         verdict.in_flight.append(_in_flight(strike, evidence.executions, settled))
     for trouble in evidence.troubles:
@@ -174,9 +139,9 @@ def _told(event: Event) -> str:
     return f"{event.seq} {event.type} {event.node or ''}"
 
 
-def _settlements(story: Story) -> dict[_Key, float]:
+def _settlements(story: Story) -> dict[Key, float]:
     """When each attempt's outcome was committed, as the history tells it: epoch seconds."""
-    found: dict[_Key, float] = {}
+    found: dict[Key, float] = {}
     for event, function in _with_functions(story.events):
         if event.type in ("node:completed", "node:failed", "node:retrying", "node:fallback", "node:cancelled"):
             highest = event.attempt or 100  # those without a number end all attempts
@@ -188,18 +153,17 @@ def _settlements(story: Story) -> dict[_Key, float]:
 # --- executions ------------------------------------------------------------------------------------------------------
 
 
-def _judge_executions(verdict: Verdict, settings: Settings, evidence: Evidence, settled: Mapping[_Key, float]) -> None:
-    strikes: dict[str, list[Strike]] = defaultdict(list)
-    for strike in evidence.strikes:
-        strikes[strike.process].append(strike)
+def _judge_executions(
+    verdict: Verdict, settings: Settings, evidence: Evidence, settled: Mapping[Key, float], causes: Causes
+) -> None:
     for group in _series(evidence.executions).values():
         for place, again in enumerate(group):
             before = [earlier for earlier in group[:place] if earlier.keys & again.keys]
             at = settled.get(again.first.key, float("inf"))
-            if at < again.first.wall and not _was_late(at, again, before, strikes):
+            if at < again.first.wall and not causes.was_late(at, again, before):
                 verdict.broken("nothing is executed after its commit", f"{again}: {again.first.wall - at:.3f} s after")
             if before:
-                _judge_repetition(verdict, before[-1], again, strikes, settings)
+                _judge_repetition(verdict, causes.attribute(before[-1], again), settings)
     executed = {(e.run, e.node, e.visit) for e in evidence.executions}
     for story in evidence.stories.values():
         for event, function in _with_functions(story.events):
@@ -223,10 +187,8 @@ def _series(executions: Sequence[Execution]) -> dict[tuple[str, str, int], list[
     return found
 
 
-def _judge_repetition(
-    verdict: Verdict, first: Series, again: Series, strikes: Mapping[str, Sequence[Strike]], settings: Settings
-) -> None:
-    repetition = _attribute(first, again, strikes, settings)
+def _judge_repetition(verdict: Verdict, repetition: Repetition, settings: Settings) -> None:
+    first, again = repetition.first, repetition.again
     verdict.repetitions.append(repetition)
     verdict.fenced += first.end is not None and first.end > again.begin
     if not repetition.cause:
@@ -236,55 +198,7 @@ def _judge_repetition(
         verdict.broken("no repetition", f"{again} repeats {first}: {repetition.cause}")
 
 
-def _attribute(first: Series, again: Series, strikes: Mapping[str, Sequence[Strike]], settings: Settings) -> Repetition:
-    for strike in strikes.get(first.first.process, ()):
-        if first.begin > strike.until or strike.at > again.begin:
-            continue
-        going_on = first.end is None or first.end >= strike.at
-        when = "while it was executed" if going_on else "before its outcome was committed"
-        after = again.begin - strike.at
-        if strike.signal == "KILL":
-            return Repetition(first, again, f"killed {when}", after)
-        if strike.signal == "STOP" and after >= settings.lease_ttl / 2:
-            return Repetition(first, again, f"paused beyond its lease {when}", after)
-        if strike.signal == "TERM" and first.attempts[-1].how == "cancelled":
-            return Repetition(first, again, "cancelled at the end of its process", after)
-    for strike in strikes.get(again.first.process, ()):
-        if _was_asleep(strike, again) and strike.at <= first.begin:
-            return Repetition(
-                first, again, "paused beyond its lease when it was about to begin", again.begin - strike.at
-            )
-    for strike in (strike for found in strikes.values() for strike in found):
-        held = strike.at + settings.lease_ttl / 2
-        if strike.locked and first.begin <= strike.until and held <= again.begin:
-            return Repetition(first, again, "not renewed while a paused process held the file", again.begin - strike.at)
-    return Repetition(first, again, "")
-
-
-def _was_asleep(strike: Strike, again: Series) -> bool:
-    """Whether ``again`` began as soon as its own process went on after a pause: it was decided on before."""
-    mine = strike.signal == "STOP" and strike.process == again.first.process
-    return mine and strike.at <= again.begin <= strike.until + _RACE
-
-
-def _was_late(at: float, again: Series, before: Sequence[Series], strikes: Mapping[str, Sequence[Strike]]) -> bool:
-    """Whether the commit that the history dates to ``at`` may have come true after ``again`` was decided on.
-
-    The history has the time of planning. A pause may lie between it and the commit: of the process whose outcome it
-    is, or of one that held the file. Or between the decision and the beginning of ``again``.
-    """
-    executors = {series.first.process for series in before}
-    return any(
-        strike.signal == "STOP"
-        and (strike.locked or strike.process in executors or _was_asleep(strike, again))
-        and strike.wall <= again.first.wall
-        and strike.wall + strike.until - strike.at >= at - _RACE
-        for found in strikes.values()
-        for strike in found
-    )
-
-
-def _in_flight(strike: Strike, executions: Sequence[Execution], settled: Mapping[_Key, float]) -> tuple[int, int]:
+def _in_flight(strike: Strike, executions: Sequence[Execution], settled: Mapping[Key, float]) -> tuple[int, int]:
     """How many executions were going on in the struck process, and how many had ended and were not yet committed."""
     mine = [e for e in executions if e.process == strike.process and e.begin <= strike.at]
     going_on = sum(map(strike.hit, mine))
@@ -296,17 +210,13 @@ def _in_flight(strike: Strike, executions: Sequence[Execution], settled: Mapping
 # --- messages --------------------------------------------------------------------------------------------------------
 
 
-def _judge_messages(verdict: Verdict, settings: Settings, evidence: Evidence) -> None:
-    struck: dict[str, list[Strike]] = defaultdict(list)
-    for strike in evidence.strikes:
-        struck[strike.process].append(strike)
+def _judge_messages(verdict: Verdict, settings: Settings, evidence: Evidence, causes: Causes) -> None:
     by_activation: dict[tuple[str, str], list[Execution]] = defaultdict(list)
     for execution in evidence.executions:
         by_activation[execution.owner, execution.nonce].append(execution)
     for sent in evidence.resends:
         for e in by_activation.get((sent.owner, sent.nonce), ()):
-            alive = not any(strike.at <= sent.at + settings.lease_ttl for strike in struck[e.process])
-            if alive and e.begin + _ASKED < sent.at and e.end is not None and e.end > sent.at:
+            if e.begin + _ASKED < sent.at and e.end is not None and e.end > sent.at and not causes.excuse(sent, e):
                 verdict.broken("nothing is sent again while it is worked on", f"{e}, sent {sent.at - e.begin:.1f} s on")
     # A message is acked after the commit: that of a killed visit comes again by itself, and soon. (Visits that a worker
     # kept have no message of their own, and some messages meet a lease that has not quite expired: the ticker's.)

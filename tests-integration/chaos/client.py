@@ -1,4 +1,5 @@
-"""The client process of a campaign: ``python -m chaos.client SETTINGS NAME`` starts the runs and waits for their ends.
+"""The client process of a campaign: ``python -m chaos.client SETTINGS NAME ADDRESS`` starts the runs and waits for their
+ends.
 
 It may start as many runs as the latest line of its standard input says; whatever an earlier client began to start, it
 starts again at once, with the same id and input. Its own journal tells what it did.
@@ -12,17 +13,18 @@ import logging
 import random
 import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 from flowcraft import Blueprint, FlowRuntime
 from flowcraft.adapter import Adapter
 from flowcraft.engine.head import READY
-from flowcraft.errors import RunNotFound, Unavailable, UnknownOutcome
+from flowcraft.errors import AdapterError, RunNotFound, Unavailable, UnknownOutcome
 from flowcraft.folding import job_of
 from flowcraft.graph import compile_graph
 from flowcraft.runs import RunHandle
 from flowcraft.runstate import unpack_head
 
-from .backends import open_adapter
+from .backends import reached
 from .nodes import Journal
 from .settings import Settings
 
@@ -46,6 +48,7 @@ class _Client:
         }
 
     async def main(self) -> None:
+        self._journal.write("ready")
         echoing = asyncio.create_task(self._echo())
         allowed = asyncio.create_task(self._follow())
         async with asyncio.TaskGroup() as runs:
@@ -77,19 +80,26 @@ class _Client:
         self._journal.write("ended", run=run_id, status=result.status)
 
     async def _exists(self, run_id: str) -> bool:
-        try:
-            await self._adapter.status(run_id)
-        except RunNotFound:
-            return False
-        return True
+        while True:
+            try:
+                await self._adapter.status(run_id)
+            except RunNotFound:
+                return False
+            except Unavailable as error:
+                await self._wait(run_id, error)
+            else:
+                return True
 
     async def _start(self, run_id: str, blueprint: Blueprint, value: object) -> RunHandle:
         while True:
             try:
                 return await self._adapter.start_run(blueprint, value, run_id=run_id)
             except (Unavailable, UnknownOutcome) as error:
-                self._journal.write("again", run=run_id, error=repr(error))
-                await asyncio.sleep(0.1)  # before it asks again, as any client would
+                await self._wait(run_id, error)
+
+    async def _wait(self, run_id: str, error: AdapterError) -> None:
+        self._journal.write("again", run=run_id, error=repr(error))
+        await asyncio.sleep(0.1)  # before it asks again, as any client would
 
     async def _echo(self) -> None:
         """Send messages once more, of visits that are READY: waiting, on their way, being executed or committed."""
@@ -102,7 +112,11 @@ class _Client:
                 if not self._running:
                     continue
                 delay = source.choice((0.0, 0.0, 0.05, 0.3, 1.0, 2.5))
-                echoes.create_task(self._echo_one(source.choice(list(self._running)), source.random(), delay))
+                echoes.create_task(self._try_echo(source.choice(list(self._running)), source.random(), delay))
+
+    async def _try_echo(self, run_id: str, which: float, delay: float) -> None:
+        with suppress(AdapterError):  # one less
+            await self._echo_one(run_id, which, delay)
 
     async def _echo_one(self, run_id: str, which: float, delay: float) -> None:
         blueprint = self._running[run_id]
@@ -126,11 +140,11 @@ async def _lines() -> AsyncIterator[bytes]:
         yield line
 
 
-async def _main(settings: Settings, name: str) -> None:
-    async with open_adapter(settings, FlowRuntime()) as adapter:
+async def _main(settings: Settings, name: str, address: str) -> None:
+    async with reached(settings, FlowRuntime(), address) as adapter:
         await _Client(settings, adapter, Journal(settings.place / f"{name}.journal")).main()
 
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    asyncio.run(_main(Settings.load(sys.argv[1]), sys.argv[2]))
+    asyncio.run(_main(Settings.load(sys.argv[1]), *sys.argv[2:]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,19 @@ from flowcraft.model import TERMINAL, ErrorInfo, Event, ValueKey
 
 from .shapes import result_key
 
-__all__ = ["Echo", "Execution", "Story", "Strike", "collect", "read_executions", "read_lines", "read_resends"]
+__all__ = [
+    "Clock",
+    "Echo",
+    "Execution",
+    "Outage",
+    "Story",
+    "Strike",
+    "collect",
+    "read_clocks",
+    "read_executions",
+    "read_lines",
+    "read_resends",
+]
 
 _KINDS = {"ConditionError": "condition", "VisitLimitReached": "limit"}
 _CODEC = JsonCodec()
@@ -30,7 +43,7 @@ Line = dict[str, Any]
 class Execution:
     """One attempt of one visit in one process. ``end`` is None if it left no further line. Times are monotonic.
 
-    ``owner`` is the node for which ``node`` ran; ``kept``: it had no message of its own.
+    ``owner`` is the node for which ``node`` ran; ``kept``: it had no message of its own; ``lease``: the name of its lease.
     """
 
     process: str
@@ -46,6 +59,7 @@ class Execution:
     kept: bool = False
     end: float | None = None
     how: str = ""
+    lease: str = ""
 
     @property
     def key(self) -> tuple[str, str, int, int]:
@@ -78,12 +92,52 @@ class Strike:
 
 
 @dataclass
+class Outage:
+    """Something that was done to the backend, or to the way of some ``processes`` to it (none named: of all).
+
+    From ``at``, which is ``wall`` by the clock of the world, until ``until``. ``leases``: the names of those that were
+    removed by it.
+    """
+
+    what: str
+    at: float
+    wall: float
+    until: float = 0.0
+    processes: tuple[str, ...] = ()
+    leases: frozenset[str] = frozenset()
+
+    @staticmethod
+    def now(what: str, processes: tuple[str, ...] = ()) -> Outage:
+        """One that begins at this moment."""
+        return Outage(what, time.monotonic(), time.time(), processes=processes)
+
+    @property
+    def wall_until(self) -> float:
+        """The end by the clock of the world."""
+        return self.wall + self.until - self.at
+
+    def met(self, process: str) -> bool:
+        """Whether it concerned a process."""
+        return not self.processes or process in self.processes
+
+
+@dataclass
 class Echo:
-    """A message that was sent again at ``at``."""
+    """A message that was sent again at ``at``, by ``process``."""
 
     at: float
     owner: str
     nonce: str
+    process: str = ""
+
+
+@dataclass
+class Clock:
+    """From ``wall`` on, ``process`` is so many seconds off when it tells the time of the store."""
+
+    process: str
+    wall: float
+    error: float
 
 
 @dataclass
@@ -112,15 +166,22 @@ def read_executions(path: Path) -> list[Execution]:
             found[line["number"]] = Execution(
                 path.stem, line["run"], line["node"], line["visit"], line["attempt"], line["t"], line["wall"],
                 str(line.get("owner", line["node"])), line.get("nonce", ""), line.get("resend", 0), line.get("kept", False),
+                lease=str(line.get("lease", "")),
             )  # fmt: skip
         elif line["what"] == "end":
             found[line["number"]].end, found[line["number"]].how = line["t"], line["how"]
     return list(found.values())
 
 
+def read_clocks(path: Path) -> list[Clock]:
+    """How a process took the store's clock to be."""
+    return [Clock(path.stem, line["wall"], line["error"]) for line in read_lines(path) if line["what"] == "clock"]
+
+
 def read_resends(path: Path) -> list[Echo]:
     """The messages that a process's ticker sent again."""
-    return [Echo(line["t"], line["owner"], line["nonce"]) for line in read_lines(path) if line["what"] == "resend"]
+    found = [line for line in read_lines(path) if line["what"] == "resend"]
+    return [Echo(line["t"], line["owner"], line["nonce"], path.stem) for line in found]
 
 
 async def collect(adapter: Adapter, run_id: str, graph: Graph) -> Story:

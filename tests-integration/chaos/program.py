@@ -9,12 +9,13 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
-from .backends import BACKENDS
+from .backends import BACKENDS, faults_of, full_size
 from .campaign import Campaign
 from .settings import SIGNALS, Settings, Signal
 from .summary import figures, table, write_report
+from .weather import PAUSE
 
 __all__ = ["main", "preset"]
 
@@ -28,16 +29,20 @@ def preset(settings: Settings) -> Settings:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one campaign and tell what it came to; the exit code."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    known = (PAUSE, *faults_of(options.backend))
+    if strange := set(options.faults or ()).difference(known):
+        parser.error(f"faults on {options.backend} are {', '.join(known)}, not {', '.join(sorted(strange))}")
     folder = tempfile.mkdtemp(prefix="flowcraft-chaos-")
     settings = preset(
         Settings(
-            folder, options.backend, options.runs, options.processes, options.concurrency, options.kills,
-            cast("Signal", options.signal), options.every, options.seed, echoes=options.echoes, source=options.source,
+            folder, options.backend, processes=options.processes, concurrency=options.concurrency,
+            signal=cast("Signal", options.signal), seed=options.seed, source=options.source,
+            **{**full_size(options.backend), **_given(options, "runs", "strikes", "every", "echoes", "faults")},
         )
     )  # fmt: skip
-    named = {name: getattr(options, name) for name in ("lease_ttl", "visibility", "resend", "patience")}
-    settings = replace(settings, **{name: value for name, value in named.items() if value is not None})
+    settings = replace(settings, **_given(options, "lease_ttl", "visibility", "resend", "patience"))
     live = sys.stdout.isatty()
     shown = [-10.0]
 
@@ -68,6 +73,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Those options that the command has."""
+    return {name: value for name in names if (value := getattr(options, name)) is not None}
+
+
+def _faults(text: str) -> dict[str, int]:
+    """``cut=40,wipe=120``, or ``none``."""
+    pairs = [part.partition("=") for part in text.split(",")] if text != "none" else []
+    return {name: int(count or 1) for name, _, count in pairs}
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="run.py",
@@ -75,14 +91,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("backend", choices=BACKENDS)
-    add("--runs", type=int, default=300, help="runs of mixed shape (default: %(default)s)")
+    add("--runs", type=int, help="runs of mixed shape (default: 300; 2000 on redis)")
     add("--processes", type=int, default=3, help="worker processes (default: %(default)s)")
     add("--concurrency", type=int, default=20, help="of each worker (default: %(default)s)")
     add(
         "--kills",
+        dest="strikes",
         type=int,
-        default=30,
-        help="signals that must hit executions; 0: nobody is hurt (default: %(default)s)",
+        help="signals that must hit executions; 0: nobody is hurt (default: 30; 60 on redis)",
     )
     add(
         "--signal",
@@ -90,9 +106,16 @@ def _parser() -> argparse.ArgumentParser:
         default="KILL",
         help="STOP pauses a worker beyond its leases (default: %(default)s)",
     )
-    add("--every", type=float, default=1.2, help="mean seconds from one signal to the next (default: %(default)s)")
+    add("--every", type=float, help="mean seconds from one signal to the next (default: 1.2; 10 on redis)")
+    add(
+        "--faults",
+        type=_faults,
+        metavar="NAME=COUNT,…",
+        help="what is done to the backend, and how often: pause; on redis also restart, cut, stall, kick, scripts, "
+        "wipe (default: on redis all of them); none: nothing",
+    )
     add("--seed", type=int, default=1, help="of shapes and moments (default: %(default)s)")
-    add("--echoes", type=int, default=0, help="messages to be sent twice (default: %(default)s)")
+    add("--echoes", type=int, help="messages to be sent twice (default: 0; 1000 on redis)")
     add("--lease-ttl", type=float, help="seconds")
     add("--visibility", type=float, help="seconds until a message that nobody acked comes again")
     add("--resend", type=float, help="seconds until a message that nobody works on is sent again")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +17,9 @@ LONG_SECONDS = 3.5
 
 @dataclass(frozen=True)
 class Settings:
-    """Durations are seconds. ``strikes``: signals that must hit a worker with executions in flight; 0: nobody is hurt.
+    """Durations are seconds. ``strikes``: signals that must hit a worker with executions in flight; 0: nobody is hurt ·
+    ``faults``: by name, how often what is done to the backend or the way to it (see its module); ``pause`` (SIGSTOP
+    beyond a lease) goes with every backend.
 
     ``resend``: until a message that nobody works on is sent again (30 in production; doubled each time) · ``echoes``:
     messages that the client sends once more, of visits that are READY or being executed · ``patience``: within which
@@ -42,12 +44,13 @@ class Settings:
     echoes: int = 0
     patience: float = 120.0
     long_nodes: bool = True
+    faults: dict[str, int] = field(default_factory=dict[str, int])
     source: str = ""  # a folder with another `flowcraft` to test
 
     @property
     def calm(self) -> bool:
-        """Whether no worker dies or pauses, so that nothing at all may be executed twice."""
-        return self.strikes == 0 or self.signal == "TERM"
+        """Whether no worker dies or pauses, and nothing else happens, so that nothing at all may be executed twice."""
+        return (self.strikes == 0 or self.signal == "TERM") and not any(self.faults.values())
 
     @property
     def place(self) -> Path:

@@ -22,6 +22,8 @@ __all__ = ["Order", "allowed_results", "draw", "result_key"]
 Json = dict[str, object]
 _MOST_STATES = 3_000
 _MOST_ATTEMPTS = 40
+#: Random workflows of each kind; then they are drawn again, for finding all their results takes long.
+_MOST_RANDOM = 40
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ def draw(settings: Settings) -> list[Order]:
     source = random.Random(settings.seed)
     shapes = [name for name in _HAND_MADE if name != "long"]
     known: dict[str, tuple[Blueprint, frozenset[str]]] = {}
+    pools: dict[str, list[tuple[Workflow, frozenset[str]]]] = {"random": [], "random, order shows": []}
     orders: list[Order] = []
     for number in range(settings.runs):
         run_id = f"run-{settings.seed}-{number}"
@@ -56,7 +59,11 @@ def draw(settings: Settings) -> list[Order]:
                 known[key] = (blueprint, allowed_results(_without_delays(blueprint), value))
             orders.append(Order(run_id, name, known[key][0], value, known[key][1]))
         else:
-            workflow, allowed = _random(source, ordered=name == "random")
+            pool = pools[name]
+            drawn = source.choice(pool) if len(pool) == _MOST_RANDOM else _random(source, ordered=name == "random")
+            if len(pool) < _MOST_RANDOM:
+                pool.append(drawn)
+            workflow, allowed = drawn
             orders.append(Order(run_id, name, _named(workflow.blueprint, run_id), workflow.run_input, allowed))
     return orders
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import sqlite3
 import subprocess
 from collections import Counter
 from collections.abc import Mapping
@@ -26,13 +25,18 @@ def figures(outcome: Outcome) -> Json:
     verdict, evidence, settings = outcome.verdict, outcome.evidence, outcome.settings
     statuses = Counter(story.status for story in evidence.stories.values())
     recovered = sorted(r.after for r in verdict.repetitions if r.cause and r.after)
-    in_flight = [going_on for going_on, _ in verdict.in_flight]
+    strikes = zip(evidence.strikes, verdict.in_flight, strict=True)
+    hits = [hit for strike, hit in strikes if strike.signal == settings.signal]
+    in_flight = [going_on for going_on, _ in hits]
+    faults = Counter(outage.what for outage in evidence.outages)
+    if settings.faults and len(hits) < len(evidence.strikes):
+        faults["pause"] = len(evidence.strikes) - len(hits)
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "commit": _commit(),
         "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "sqlite": sqlite3.sqlite_version,
+        "product": outcome.product,
         "backend": settings.backend,
         "signal": settings.signal if settings.strikes else "none",
         "seconds": round(outcome.seconds, 1),
@@ -40,10 +44,13 @@ def figures(outcome: Outcome) -> Json:
         "shapes": dict(sorted(Counter(order.shape for order in outcome.orders).items())),
         "statuses": dict(sorted(statuses.items())),
         "executions": len(evidence.executions),
-        "strikes": len(verdict.in_flight),
+        "strikes": len(in_flight),
         "strikes_landed": sum(n > 0 for n in in_flight),
         "in_flight_at_strikes": in_flight,
-        "uncommitted_at_strikes": [pending for _, pending in verdict.in_flight],
+        "uncommitted_at_strikes": [pending for _, pending in hits],
+        "faults": dict(sorted(faults.items())),
+        "seconds_away": round(sum(o.until - o.at for o in evidence.outages if o.what == "restart"), 1),
+        "leases_removed": sum(len(outage.leases) for outage in evidence.outages),
         "processes_used": len({execution.process for execution in evidence.executions}),
         "starts_cut": outcome.cut_starts,
         "starts_cut_that_existed": outcome.cut_existed,
@@ -86,6 +93,9 @@ def table(found: Mapping[str, object]) -> list[tuple[str, str]]:
             (f"SIG{found['signal']}", f"{found['strikes']}, {hit}"),
             ("after the last", f"all runs ended within {found['seconds_after_last_strike']} s"),
         ]
+    if faults := _dict(found["faults"]):
+        rows.append(("faults", "; ".join(f"{name} × {count}" for name, count in faults.items())))
+        rows.append(("…", f"{found['seconds_away']} s without a server, {found['leases_removed']} leases removed"))
     if found["starts_cut"]:
         rows.append(("starts cut", f"{found['starts_cut']}, {found['starts_cut_that_existed']} of them existed"))
     if found["messages_repeated"]:
@@ -107,11 +117,11 @@ def write_report(path: Path, found: Mapping[str, object]) -> None:
         path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
         return
     settings = _dict(found["settings"])
-    name = f"{found['backend']}, SIG{found['signal']}, seed {settings['seed']}"
-    if found["signal"] == "none":
-        name = f"{found['backend']}, nobody hurt, seed {settings['seed']}"
+    hurt = "nobody hurt" if found["signal"] == "none" else f"SIG{found['signal']}"
+    hurt += " and faults" if found["faults"] else ""
+    name = f"{found['backend']}, {hurt}, seed {settings['seed']}"
     lines = [f"### {name}", "", (f"{found['date']}, commit {found['commit']}, {found['machine']}, Python "
-             f"{found['python']}, SQLite {found['sqlite']}."), "", "| | |", "|---|---|"]  # fmt: skip
+             f"{found['python']}, {found['product']}."), "", "| | |", "|---|---|"]  # fmt: skip
     lines += [f"| {what} | {value} |" for what, value in table(found)]
     text = path.read_text(encoding="utf-8") if path.exists() else "# Chaos\n"
     kept = [part for part in text.split("\n### ") if not part.startswith(f"{name}\n")]

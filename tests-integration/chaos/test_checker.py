@@ -10,7 +10,7 @@ import pytest
 from flowcraft.model import Event
 
 from .checker import Evidence, judge
-from .evidence import Echo, Execution, Story, Strike
+from .evidence import Clock, Echo, Execution, Outage, Story, Strike
 from .settings import Settings
 
 WALL = 1_000.0
@@ -34,6 +34,10 @@ def killed(at: float, process: str = "w1") -> Strike:
 
 def paused(at: float, until: float, process: str = "w1", *, locked: bool = False) -> Strike:
     return Strike("STOP", process, at, WALL + at, until, locked)
+
+
+def away(what: str, at: float, until: float, *processes: str, leases: Sequence[str] = ()) -> Outage:
+    return Outage(what, at, WALL + at, until, processes, frozenset(leases))
 
 
 WELL = Evidence(
@@ -157,6 +161,87 @@ def test_a_repetition_without_a_cause_is_a_violation(evidence: Evidence) -> None
     verdict = judge(SETTINGS, evidence)
     assert "every repetition has a cause" in {violation.promise for violation in verdict.violations}
     assert verdict.causes["unknown"] == 1
+
+
+LEASED = replace(ran(1, 4), lease="its"), replace(ran(3, 4.5, "w2"), lease="its")
+
+
+@pytest.mark.parametrize(
+    ("cause", "outage"),
+    [
+        ("its lease was removed while it was executed", away("wipe", 2, 2.1, leases=["its"])),
+        ("its lease was removed when it was about to begin", away("wipe", 0.5, 0.6, leases=["its"])),
+        ("the server was killed while it was executed", away("restart", 1.5, 2.5)),
+        ("its connections stalled while it was executed", away("stall", 1.5, 2.5, "w1")),
+        ("its connections were cut when it was about to begin", away("cut", 0.9, 0.9, "w1")),
+        (
+            "its connections were ended by the server when it was about to be executed again",
+            away("kick", 2.9, 2.9, "w2"),
+        ),
+    ],
+)
+def test_what_was_done_to_the_backend_is_a_cause_for_those_whom_it_met(cause: str, outage: Outage) -> None:
+    verdict = judge(SETTINGS, replace(executed(*LEASED), outages=[outage]))
+    assert not verdict.violations
+    assert [repetition.cause for repetition in verdict.repetitions] == [cause]
+
+
+@pytest.mark.parametrize(
+    "outage",
+    [
+        away("wipe", 2, 2.1, leases=["another"]),
+        away("wipe", 3.1, 3.2, leases=["its"]),
+        away("scripts", 2, 2.1),
+        away("cut", 2, 2, "w3"),
+        away("stall", 3.1, 9, "w1", "w2"),
+        away("cut", -2, -2, "w1"),
+        away("kick", 1.5, 1.5, "w2"),
+    ],
+    ids=[
+        "another's lease",
+        "later",
+        "no scripts",
+        "others cut",
+        "stalled later",
+        "cut long before",
+        "had a lease again",
+    ],
+)
+def test_what_was_done_to_others_or_at_another_time_is_no_cause(outage: Outage) -> None:
+    assert "every repetition has a cause" in promises(replace(executed(*LEASED), outages=[outage]))
+
+
+def test_a_lease_that_was_removed_long_ago_is_no_cause() -> None:
+    first, again = replace(LEASED[0], end=9.0), replace(LEASED[1], begin=6.5, end=7.0)
+    removed = away("wipe", 2, 2.1, leases=["its"])
+    assert promises(replace(executed(first, again), outages=[removed])) == {"every repetition has a cause"}
+
+
+def test_an_outage_may_come_between_a_commit_and_its_time() -> None:
+    late = executed(ran(1, 1.4), ran(4, 4.2, "w2"), at=1.5)
+    assert "nothing is executed after its commit" in promises(late)
+    assert not promises(replace(late, outages=[away("restart", 1.6, 3.5)]))
+    assert not promises(replace(late, outages=[away("stall", 1.6, 3.5, "w1")]))
+    assert promises(replace(late, outages=[away("stall", 1.6, 3.5, "w3")]))
+    assert promises(replace(late, outages=[away("restart", 0.1, 0.4)])), "it was over before"
+
+
+def test_a_commit_is_not_before_its_execution_only_because_the_clock_is_not_known_better() -> None:
+    early = executed(ran(1.5, 1.9), at=1.4)
+    assert promises(early) == {"nothing is executed after its commit"}
+    assert not promises(replace(early, clocks=[Clock("w1", WALL + 1, -0.2)]))
+    assert promises(replace(early, clocks=[Clock("w1", WALL + 1, -0.05)]))
+    assert promises(replace(early, clocks=[Clock("w1", WALL - 60, -0.2)])), "it was measured again since"
+
+
+def test_whose_lease_was_removed_may_get_its_message_again() -> None:
+    running = replace(ran(1, 6), lease="its")
+    sent = replace(executed(running), resends=[Echo(4.0, "a", "nonce", "w2")])
+    assert promises(sent) == {"nothing is sent again while it is worked on"}
+    assert not promises(replace(sent, outages=[away("wipe", 3.9, 3.9, leases=["its"])]))
+    assert promises(replace(sent, outages=[away("wipe", 3.9, 3.9, leases=["another"])]))
+    assert not promises(replace(sent, outages=[away("stall", 1.5, 3.9, "w2")])), "it had asked before"
+    assert promises(replace(sent, outages=[away("stall", 1.5, 3.9, "w3")]))
 
 
 def test_processes_that_end_in_order_repeat_nothing_whatever_the_cause() -> None:

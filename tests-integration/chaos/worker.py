@@ -1,4 +1,4 @@
-"""A worker process of a campaign: ``python -m chaos.worker SETTINGS NAME``. SIGTERM: it leaves in order."""
+"""A worker process of a campaign: ``python -m chaos.worker SETTINGS NAME ADDRESS``. SIGTERM: it leaves in order."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import asyncio
 import logging
 import signal
 import sys
+import time
 
 from flowcraft import FlowRuntime
 from flowcraft.engine import transition
 from flowcraft.engine.draft import Draft
 from flowcraft.engine.transition import EngineEvent, Resent
+from flowcraft.runstate import StoreTime
 from flowcraft.visits import VisitRunner
 from flowcraft.work import Slot, Work
 
-from .backends import open_adapter
+from .backends import reached
 from .nodes import ACTIVATION, Journal, functions
 from .settings import Settings
 
@@ -26,9 +28,13 @@ def _note_activations() -> None:
     execute = VisitRunner._execute
 
     async def noted(self: VisitRunner, slot: Slot, work: Work) -> EngineEvent | None:
+        job = work.job
         ACTIVATION.set(
-            {"owner": work.job.node, "nonce": work.job.nonce, "resend": work.job.resend, "kept": slot.steps > 0}
-        )
+            {
+                "owner": job.node, "nonce": job.nonce, "resend": job.resend, "kept": slot.steps > 0,
+                "lease": job.claim_key,
+            }
+        )  # fmt: skip
         return await execute(self, slot, work)
 
     VisitRunner._execute = noted  # type: ignore[method-assign]
@@ -50,15 +56,27 @@ def _note_resends(journal: Journal) -> None:
     vars(folding)["apply"] = noted
 
 
-async def _main(settings: Settings, name: str) -> None:
+def _note_clock(journal: Journal) -> None:
+    """A line for each look at the store's clock: how far from the world's it is taken to be. It is the same one here."""
+    sync = StoreTime.sync
+
+    async def noted(self: StoreTime) -> None:
+        await sync(self)
+        journal.write("clock", error=self.now() - time.time())
+
+    StoreTime.sync = noted  # type: ignore[method-assign]
+
+
+async def _main(settings: Settings, name: str, address: str) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     journal = Journal(settings.place / f"{name}.journal")
     _note_activations()
     _note_resends(journal)
+    _note_clock(journal)
     runtime = FlowRuntime(registry=functions(journal))
     async with (
-        open_adapter(settings, runtime) as adapter,
+        reached(settings, runtime, address) as adapter,
         # Strikes kill some visits several times; that is no fault of theirs.
         adapter.worker(concurrency=settings.concurrency, grace=settings.grace, max_deliveries=1000) as worker,
     ):
@@ -74,4 +92,4 @@ async def _main(settings: Settings, name: str) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    asyncio.run(_main(Settings.load(sys.argv[1]), sys.argv[2]))
+    asyncio.run(_main(Settings.load(sys.argv[1]), *sys.argv[2:]))

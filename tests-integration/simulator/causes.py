@@ -45,11 +45,7 @@ def _cause(simulation: Simulation, earlier: Effect, later: Effect) -> str | None
         return "kill"
     if any(earlier.began - LEASE <= at <= later.began for at in simulation.store.failovers):
         return "failover of the store"
-    if (
-        process.stopped_at is not None
-        and _cut_short(simulation, earlier)
-        and earlier.began <= process.stopped_at + GRACE
-    ):
+    if process.stopped_at is not None and _cut_short(simulation, earlier, process.stopped_at + GRACE):
         return "shutdown"
     for name, begins, ends in simulation.pauses:
         if name in (earlier.process, later.process) and begins <= later.began and ends >= earlier.began:
@@ -63,10 +59,15 @@ def _cause(simulation: Simulation, earlier: Effect, later: Effect) -> str | None
     return None
 
 
-def _cut_short(simulation: Simulation, effect: Effect) -> bool:
-    """Whether its process gave up the visit: in this execution, in a later attempt, or in another item of the job."""
+def _cut_short(simulation: Simulation, effect: Effect, grace: float) -> bool:
+    """Whether its process gave up the visit when its grace was over: in this execution, in a later attempt, or in
+    another item of the job."""
     visit = (effect.process, effect.run_id, effect.node, effect.visit)
     return any(
-        other.cancelled and (other.process, other.run_id, other.node, other.visit) == visit
+        other.cancelled
+        and (other.process, other.run_id, other.node, other.visit) == visit
+        and other.ended is not None
+        and other.ended >= grace
         for other in simulation.effects
+        if effect.began <= grace
     )

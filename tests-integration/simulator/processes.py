@@ -14,6 +14,7 @@ from flowcraft.worker import Worker
 
 from .links import Link, SimClock
 from .ports import FaultyBus, FaultyCoordination, FaultyQueue, FaultyStore
+from .shared import PATIENCE
 from .workload import SharedRuntime
 
 if TYPE_CHECKING:
@@ -21,9 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LEASE", "Effect", "Process"]
 
-#: Seconds; a tenth of what they are by default, so that repairs take less of the simulated time.
+#: Seconds; short for the same reason as `PATIENCE`.
 LEASE = 6.0
-RESEND = 6.0
 GRACE = 4.0
 
 
@@ -70,7 +70,7 @@ class Process:
             if sim.swarm.own_leases
             else FaultyCoordination(sim.coordination.inner, self.link, sim.weather),  # type: ignore[arg-type] # likewise
             events=FaultyBus(sim.bus, self.link, sim.weather),  # type: ignore[arg-type] # likewise
-            lease_ttl=LEASE, resend_after=RESEND, drain_grace=LEASE, tick=1.5,
+            lease_ttl=LEASE, resend_after=PATIENCE.resend, drain_grace=PATIENCE.drain, tick=1.5,
         )  # fmt: skip
         self.worker: Worker | None = None
         self.task: asyncio.Task[None] | None = None

@@ -9,9 +9,11 @@ import itertools
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
+from flowcraft.engine.draft import Times
 from flowcraft.engine.head import Head
+from flowcraft.engine.timers import due_work
 from flowcraft.memory import MemoryCoordination, MemoryJobQueue, MemoryRunStore
 from flowcraft.memory.store import _Document, _Kind
 from flowcraft.model import TERMINAL, Change, Committed, Created, Event, Job, NewRun
@@ -22,8 +24,10 @@ from .links import SimClock
 from .ports import Weather
 from .trace import Trace
 
-__all__ = ["FlushedCoordination", "Snapshot", "Violation", "WildQueue", "Witness"]
+__all__ = ["PATIENCE", "FlushedCoordination", "Snapshot", "Violation", "WildQueue", "Witness"]
 
+#: Seconds; a tenth of what they are by default, so that repairs take less of the simulated time.
+PATIENCE: Final = Times(resend=6.0, drain=6.0)
 _REOPENS = frozenset({"run:restarted", "run:undoing"})
 _ENDS = frozenset(f"run:{status}" for status in TERMINAL)
 
@@ -117,6 +121,7 @@ class Witness(MemoryRunStore):
             self.last[new.run_id] = 0
             self.runs[new.run_id] = _Written(new, self.commits + 1)
             self._took(new.run_id, new.token, new.index.status, new.events, "")
+            self.looked_at_in_time(new.run_id, new.index.wake_at)
         return created
 
     def _apply(self, change: Change, events: Mapping[int, Event | str]) -> Committed:
@@ -125,6 +130,7 @@ class Witness(MemoryRunStore):
             self.runs[change.run_id].commits.append(change)
             self.runs[change.run_id].numbers.append(self.commits + 1)
             self._took(change.run_id, change.token, change.index.status, change.events, self.status[change.run_id])
+            self.looked_at_in_time(change.run_id, change.index.wake_at)
         return result
 
     def _took(self, run_id: str, token: str, status: str, events: Sequence[Event], before: str) -> None:
@@ -147,6 +153,13 @@ class Witness(MemoryRunStore):
         self.ended[run_id] += status in TERMINAL
         told = (f"{e.type}:{e.node or ''}" + (f"#{e.visit}" if e.visit else "") for e in events)
         self._trace.add("store", "holds", f"{run_id}:{token}", status, *told)
+
+    def looked_at_in_time(self, run_id: str, wake_at: float | None) -> None:
+        """Nothing that a head wants, a timer, a deadline or a message again, is due before a ticker finds the run."""
+        head = self.runs[run_id].head
+        wanted = None if head.terminal else due_work(head, 0.0, PATIENCE).wake
+        if wanted is not None and (wake_at is None or wake_at > wanted + 1e-6):
+            self.blame("I1 looked at in time", f"run {run_id} wants something at {wanted}, and is due at {wake_at}")
 
     def sent(self, job: Job) -> None:
         """A message is on its way: the commit that it speaks of must have been applied before."""

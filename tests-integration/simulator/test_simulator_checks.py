@@ -174,6 +174,19 @@ def test_a_commit_without_its_head_is_found(simulation: Simulation) -> None:
     assert [violation.name for violation in store.violations] == ["I6 each commit carries its head"]
 
 
+def test_a_run_that_is_looked_at_too_late_is_found(simulation: Simulation) -> None:
+    store = simulation.store
+    written = store.runs["r0"]
+    sleeping = next(change for change in written.commits if change.index.wake_at is not None)
+    written.commits[:] = [sleeping]
+    store.looked_at_in_time("r0", sleeping.index.wake_at)
+    assert store.violations == []
+    assert sleeping.index.wake_at is not None
+    store.looked_at_in_time("r0", sleeping.index.wake_at + 1.0)
+    store.looked_at_in_time("r0", None)
+    assert [violation.name for violation in store.violations] == ["I1 looked at in time"] * 2
+
+
 def test_a_message_before_its_commit_is_found(simulation: Simulation) -> None:
     simulation.store.sent(Job("r0", "a", 1, 1, "a nonce of nobody"))
     assert [violation.name for violation in simulation.store.violations] == ["I4 sent after the commit"]

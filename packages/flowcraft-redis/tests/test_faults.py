@@ -76,6 +76,21 @@ async def test_a_question_is_asked_again(url: str, prefix: str) -> None:
         assert existing(await waiting).token == "t0"
 
 
+async def test_agreeing_with_the_others_is_asked_again(url: str, prefix: str) -> None:
+    """Whoever opens has no use for an unknown outcome: what is agreed on is the same the second time."""
+    async with proxy_to(url) as proxy:
+        backend = RedisBackend(proxy.url, prefix=prefix)
+        await backend.store.ping()
+        proxy.deaf = True
+        before = proxy.passed
+        opening = asyncio.ensure_future(backend.store.setup())
+        await passed(proxy, before)
+        proxy.deaf = False
+        proxy.cut()
+        await opening
+        await backend.aclose()
+
+
 async def test_an_idle_connection_that_died_loses_nothing(url: str, prefix: str, client: Redis) -> None:
     async with RedisBackend.open(url, prefix=prefix) as backend:
         await backend.store.create(new("run"))

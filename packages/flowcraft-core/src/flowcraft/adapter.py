@@ -13,6 +13,7 @@ from flowcraft.children import Children
 from flowcraft.client import Client
 from flowcraft.committer import Committer
 from flowcraft.deadletters import DeadLetters, retry_failed
+from flowcraft.duerows import Taken
 from flowcraft.endpoints import Endpoints
 from flowcraft.engine.draft import Times
 from flowcraft.errors import InvalidRequest
@@ -85,6 +86,7 @@ class Adapter(Facade):
         self._open: AsyncExitStack | None = None
         self._started: AsyncExitStack | None = None
         self._committer: Committer | None = None
+        self._taken = Taken(runtime.clock)
         self._client: Client | None = None
         self._children: Children | None = None
         self._endpoints: Endpoints | None = None
@@ -224,7 +226,7 @@ class Adapter(Facade):
         return Ticker(
             committer, store=self.store, queue=self.queue, coordination=self.coordination,
             clock=clock, lease_ttl=self.options.lease_ttl, interval=interval, can=can or _nothing,
-            chores=(firing.fire, client.keys.tidy),
+            chores=(firing.fire, client.keys.tidy), taken=self._taken,
             look_after=None if self._children is None else self._children.look_after,
             look_up=None if self._children is None else self._children.look_up,
         )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, cast
 
@@ -24,13 +24,26 @@ from flowcraft.runstate import Outdated, RunState, pack_head
 from flowcraft.sealing import seal_data, seal_text
 
 __all__ = [
-    "Applied", "EventSource", "Fold", "Gone", "Keeper", "Kept", "Outdated", "Result", "Rules", "Stale", "Submission",
-    "Unread", "change_size", "definition_of", "fold", "fold_events", "head_index", "job_of", "undone_by", "visit_of",
+    "Applied", "EventSource", "Fold", "Foreseen", "Gone", "Keeper", "Kept", "Outdated", "Result", "Rules", "Stale",
+    "Submission", "Unread", "change_size", "definition_of", "fold", "fold_events", "head_index", "job_of",
+    "undone_by", "visit_of",
 ]  # fmt: skip
 
 #: Decides what to do when it sees the head that is really committed on; asked again after a conflict. What it returns
 #: is applied one by one, so a generator sees what its events have done so far.
 EventSource = Callable[[Graph, Head, float], Iterable[EngineEvent]]
+
+
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """An event source whose events will probably ask for these values: they are read before it is asked."""
+
+    source: EventSource
+    keys: Collection[ValueKey]
+
+    def __call__(self, graph: Graph, head: Head, now: float) -> Iterable[EngineEvent]:
+        """See `EventSource`."""
+        return self.source(graph, head, now)
 
 
 class Keeper(Protocol):

@@ -159,24 +159,24 @@ class Intake:
         most = (self._concurrency + 1) // 2
         return min(most - len(self._adopted), self._concurrency - len(self.slots) - len(self._arriving))
 
-    def adopt(self, kept: Kept, permit: Permit | None = None) -> None:
+    def adopt(self, kept: Kept, permit: Permit | None = None) -> asyncio.Task[None]:
         """Execute a visit that this worker made READY and claimed, under what its limits allow it already."""
         slot = Slot(kept.job, None, self._clock.monotonic())
         slot.permit = permit
         if self.room > 0:
             self._adopted.add(slot)
-            self._start(slot, self._runner.run(slot, Work.kept(kept)))
-        else:  # the room was taken meanwhile
-            self._start(slot, self._runner.hand_back(slot, kept.job, delay=0.0))
+            return self._start(slot, self._runner.run(slot, Work.kept(kept)))
+        return self._start(slot, self._runner.hand_back(slot, kept.job, delay=0.0))  # the room was taken meanwhile
 
     def _occupy(self, delivery: Delivery, use: Callable[[Slot, VisitRunner], Coroutine[Any, Any, None]]) -> None:
         slot = Slot(delivery.job, delivery, self._clock.monotonic())
         self._arriving.remove(delivery)
-        self._start(slot, use(slot, self._runner))
+        _ = self._start(slot, use(slot, self._runner))  # the slot has the task
 
-    def _start(self, slot: Slot, coroutine: Coroutine[Any, Any, None]) -> None:
+    def _start(self, slot: Slot, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         self.slots[slot.key] = slot
         slot.task = asyncio.create_task(self._use(slot, coroutine))
+        return slot.task
 
     async def _use(self, slot: Slot, coroutine: Coroutine[Any, Any, None]) -> None:
         try:

@@ -7,7 +7,7 @@ from typing import Final
 from flowcraft.codec import Codec
 from flowcraft.engine.draft import Cell
 from flowcraft.engine.needs import needed_keys
-from flowcraft.folding import Fold, Gone, Rules, Submission, fold
+from flowcraft.folding import Fold, Foreseen, Gone, Rules, Submission, fold
 from flowcraft.model import ValueKey
 from flowcraft.runstate import RunState
 from flowcraft.settling import answer, too_large
@@ -54,6 +54,9 @@ class Mailbox:
             submission.renumber(state.graph)
         events = [s.event for s in self.folding if not callable(s.event)]
         needed = needed_keys(state.graph, state.committed(), events)
+        for submission in self.folding:
+            if isinstance(submission.event, Foreseen):
+                needed.update(submission.event.keys)
         if self.wanted:
             needed |= self.wanted
         return {key for key in needed if key not in self.values and key not in state.values} if needed else needed

@@ -35,6 +35,8 @@ __all__ = [
 CACHED_BYTES: Final = 256 * 1024
 _HASH_BYTES: Final = 32
 _SYNC_SECONDS: Final = 10.0
+#: Seconds by which two clocks go apart in a second, at most and by far.
+_DRIFT: Final = 0.001
 #: Spaces whose values never change once they are committed.
 _IMMUTABLE: Final = frozenset({"output", "input", "error", "item"})
 
@@ -129,25 +131,35 @@ class Graphs:
 
 
 class StoreTime:
-    """The store's clock without asking it every time: an offset to the monotonic clock, measured now and then."""
+    """The store's clock without asking it every time: an offset to the monotonic clock, measured now and then.
+
+    A measurement is uncertain by half of what its question took. One that was held up, by a network that stalled, say,
+    does not replace a better one, unless it shows that the store's clock has really moved.
+    """
 
     def __init__(self, store: RunStore, clock: Clock) -> None:
         self._store = store
         self._clock = clock
         self._offset = 0.0
-        self._measured: float | None = None
+        self._doubt = 0.0  # seconds by which the offset may be wrong, when it was measured
+        self._measured = 0.0
+        self._asked: float | None = None
 
     @property
     def stale(self) -> bool:
         """Whether it is time to measure again."""
-        return self._measured is None or self._clock.monotonic() - self._measured > _SYNC_SECONDS
+        return self._asked is None or self._clock.monotonic() - self._asked > _SYNC_SECONDS
 
     async def sync(self) -> None:
         """Measure. Raises what the store raises."""
         before = self._clock.monotonic()
         told = await self._store.clock()
-        self._measured = self._clock.monotonic()
-        self._offset = told - (before + self._measured) / 2
+        now = self._clock.monotonic()
+        offset, doubt = told - (before + now) / 2, (now - before) / 2
+        known = self._doubt + _DRIFT * (now - self._measured)
+        if self._asked is None or doubt <= known or abs(offset - self._offset) > doubt + known:
+            self._offset, self._doubt, self._measured = offset, doubt, now
+        self._asked = now
 
     def now(self) -> float:
         """Epoch seconds of the store's clock; `sync` was called before."""

@@ -17,23 +17,24 @@ from typing import Final
 from flowcraft.blueprint import Node
 from flowcraft.committer import Committer
 from flowcraft.dropping import drop_events
+from flowcraft.duerows import PORTION, DueRows, Taken
 from flowcraft.engine.head import KEPT, PARKED, Activation, Head
+from flowcraft.engine.needs import needed_by_timers
 from flowcraft.engine.transition import ChildAsked, EngineEvent, Resent, Tick, due_work, limited
 from flowcraft.errors import AdapterError
-from flowcraft.folding import Applied, definition_of, job_of
+from flowcraft.folding import Applied, Foreseen, definition_of, job_of
 from flowcraft.graph import Graph
-from flowcraft.hosting import ForHost, Host
+from flowcraft.hosting import Host, Hosting
 from flowcraft.model import TERMINAL, RunSummary
 from flowcraft.ports import Clock, CoordinationStore, JobQueue, RunStore
+from flowcraft.quarantine import Quarantine
 from flowcraft.runstate import RunState
-from flowcraft.sealing import traceback_of
 
 __all__ = ["LONGEST_RESEND", "TickStats", "Ticker", "unclaimed"]
 
 _LOG = logging.getLogger("flowcraft.ticker")
 #: While its queue is congested a message is sent again only after so many seconds.
 LONGEST_RESEND: Final = 900.0
-_PAGE: Final = 100
 _PARKED_LOOK: Final = 5.0
 _LONGEST_PARKED_LOOK: Final = 60.0
 #: A run of which only somebody from outside can want anything: its next commit moves the index.
@@ -41,15 +42,13 @@ _NOTHING_DUE: Final = 30 * 86400.0
 _HOPEFUL: Final = 600.0
 _MEETING: Final = 3.0  # a visit that waits for a limit stays due for so long: every worker is to know of it
 _REMEMBERED: Final = 10_000
-_AT_ONCE: Final = 20
-_QUARANTINE: Final = 5.0
-_LONGEST_QUARANTINE: Final = 900.0
 
 
 @dataclass(slots=True)
 class TickStats:
     """What one pass did: runs looked at, runs in which a timer fired, messages sent again, draining visits ended, runs
-    deleted, and runs whose tick failed or that are left alone because it did."""
+    deleted, runs whose tick failed or that are left alone because it did, and runs that somebody else was quicker at.
+    """
 
     scanned: int = 0
     woken: int = 0
@@ -57,18 +56,21 @@ class TickStats:
     dropped: int = 0
     deleted: int = 0
     failed: int = 0
+    late: int = 0
 
 
 @dataclass(slots=True)
 class _Due:
     """One due run: the leases that decide what may be done, and what the last plan came to."""
 
+    row: RunSummary
     state: RunState
     asked: list[str]
     woken: int = 0
     resent: int = 0
     dropped: int = 0
     children: list[int] = field(default_factory=list[int])
+    timers: list[int] = field(default_factory=list[int])
     held: list[str] = field(default_factory=list[str])
     free: set[str] = field(default_factory=set[str])
 
@@ -93,6 +95,7 @@ class Ticker:
         chores: Sequence[Callable[[float], Awaitable[None]]] = (),
         look_after: Callable[[RunState, Collection[int]], Awaitable[None]] | None = None,
         look_up: Callable[[RunState], Awaitable[None]] | None = None,
+        taken: Taken | None = None,
         spread: Callable[[], float] = random.random,
     ) -> None:
         self._committer = committer
@@ -108,14 +111,14 @@ class Ticker:
         self._look_after = look_after
         self._look_up = look_up
         self._spread = spread
-        self._quarantine: OrderedDict[str, tuple[int, float]] = OrderedDict()
+        self._quarantine = Quarantine(clock, committer.rules.codec)
         self._others: OrderedDict[str, float] = OrderedDict()
-        self._host: Host | None = None
-        self._offering = False  # one visit at a time
+        self._taken = taken or Taken(clock)
+        self._hosting = Hosting(clock)
 
     def serve(self, host: Host) -> None:
         """Let this worker have what is woken, if it has room."""
-        self._host = host
+        self._hosting.host = host
 
     async def run(self) -> None:
         """Tick for ever, every ``interval`` seconds ± 50 %; the caller cancels it."""
@@ -133,46 +136,52 @@ class Ticker:
         for chore in self._chores:
             await chore(now)
         stats = TickStats()
-        after: str | None = None
-        while True:
-            page = await self._store.due(now, limit=_PAGE, after=after)
-            for start in range(0, len(page.items), _AT_ONCE):
-                await self._look_at(page.items[start : start + _AT_ONCE], now, stats)
-            after = page.after
-            if after is None:
-                return stats
+        rows = DueRows(self._store, self._taken, now, self._spread)
+        patient = True
+        while portion := await rows.take(PORTION):
+            late = stats.late
+            dealt: set[str] = set()
+            try:
+                await self._look_at(portion, now, stats, dealt)
+            finally:
+                untouched = [row for row in portion if row.run_id not in dealt]
+                rows.give_back(portion, untouched=untouched, late=stats.late - late)
+            patient = patient and await self._hosting.wait_for_room(PORTION)
+        return stats
 
-    async def _look_at(self, rows: Sequence[RunSummary], now: float, stats: TickStats) -> None:
+    async def _look_at(self, rows: Sequence[RunSummary], now: float, stats: TickStats, dealt: set[str]) -> None:
         stats.scanned += len(rows)
-        due = [found for found in await asyncio.gather(*(self._find(row, now, stats) for row in rows)) if found]
+        found = await asyncio.gather(*(self._find(row, now, stats, dealt) for row in rows))
+        due = [one for one in found if one is not None]
         if not due:
             return
         free = await unclaimed(self._coordination, [key for one in due for key in one.asked])
         depths = await self._depths(due, free)
         for one in due:
             one.free = free.intersection(one.asked)
-        await asyncio.gather(*(self._guarded(one.state.run_id, self._tick(one, depths), stats) for one in due))
+        await asyncio.gather(*(self._guarded(one.row.run_id, self._tick(one, depths), stats, dealt) for one in due))
 
-    async def _find(self, row: RunSummary, now: float, stats: TickStats) -> _Due | None:
+    async def _find(self, row: RunSummary, now: float, stats: TickStats, dealt: set[str]) -> _Due | None:
         if self._others.get(row.run_id, 0.0) > self._clock.monotonic():
             return None
-        if self._quarantine.get(row.run_id, (0, 0.0))[1] > self._clock.monotonic():
+        if self._quarantine.holds(row.run_id):
             stats.failed += 1
             return None
         found: list[_Due] = []
 
-        async def find() -> _Tally:
+        async def find() -> _Tally | None:
             if row.status in TERMINAL:
-                return {"deleted": int(await self._store.delete(row.run_id, row.token))}
+                return {"deleted": 1} if await self._store.delete(row.run_id, row.token) else _LATE
             state = await self._committer.load(row.run_id)
-            if state is not None and not state.committed().terminal:
-                graph, head = state.graph, state.committed()
-                work = due_work(head, now, self._committer.rules.times)
-                asked = [_key(graph, state.run_id, head, slot) for slot in (*work.overdue, *work.drained)]
-                found.append(_Due(state, asked))
-            return {}
+            head = None if state is None else state.committed()
+            if state is None or head is None or head.terminal or _is_later(state.token, head, row, now):
+                return _LATE
+            work = due_work(head, now, self._committer.rules.times)
+            asked = [_key(state.graph, state.run_id, head, slot) for slot in (*work.overdue, *work.drained)]
+            found.append(_Due(row, state, asked))
+            return None
 
-        await self._guarded(row.run_id, find(), stats)
+        await self._guarded(row.run_id, find(), stats, dealt)
         return found[0] if found else None
 
     async def _depths(self, due: Sequence[_Due], free: Collection[str]) -> Mapping[str, int]:
@@ -186,41 +195,35 @@ class Ticker:
         )
         return {name: depth for name in names if (depth := await self._queue.depth(name)) is not None}
 
-    async def _tick(self, due: _Due, depths: Mapping[str, int]) -> _Tally:
+    async def _tick(self, due: _Due, depths: Mapping[str, int]) -> _Tally | None:
+        """Do what is due; None if nothing was done: then it is still due."""
         run_id, token = due.state.run_id, due.state.token
 
         def events(graph: Graph, head: Head, now: float) -> Sequence[EngineEvent]:
             return self._events(due, depths, graph, head, now)
 
-        if self._host is not None:
-            await self._host.meet(due.state)
+        if self._hosting.host is not None:
+            await self._hosting.host.meet(due.state)
         if self._look_up is not None and due.state.committed().parent is not None:
             await self._look_up(due.state)
         now = self._committer.time.now()
         graph, head = due.state.graph, due.state.committed()
         if head.terminal:  # it has ended since, in this process: the end of its retention is when it is due
-            return {}
+            return _LATE
         planned = events(graph, head, now)
         if due.held:  # whoever works on these has not heard that they are not needed: tell again
             await self._coordination.revoke(due.held)
         if not planned:
             if self._left_to_others(due, graph, head, now):
-                return {}
-            await self._store.defer(run_id, token, self._next_look(due, graph, head, now))
-            return {}
-        host = None if self._offering or not due.woken else self._host
-        self._offering = self._offering or host is not None
-        try:
-            result = await self._committer.submit(run_id, events, keeper=None if host is None else ForHost(host))
-            if not isinstance(result, Applied):
-                return {}
-            if result.kept is not None and host is not None:
-                host.adopt(result.kept)
-            if due.children and self._look_after is not None:
-                await self._look_after(due.state, due.children)
-        finally:
-            if host is not None:
-                self._offering = False
+                return None
+            deferred = await self._store.defer(run_id, token, self._next_look(due, graph, head, now))
+            return {} if deferred else _LATE
+        source = Foreseen(events, needed_by_timers(graph, head, due.timers)) if due.timers else events
+        result = await self._hosting.submit(self._committer, run_id, source, woken=due.woken > 0)
+        if not isinstance(result, Applied):
+            return _LATE
+        if due.children and self._look_after is not None:
+            await self._look_after(due.state, due.children)
         return {"woken": due.woken, "resent": due.resent, "dropped": due.dropped}
 
     def _events(
@@ -237,7 +240,7 @@ class Ticker:
         drop = [node for node in work.drained if _key(graph, run_id, head, node) in due.free]
         timers = work.deadline or self._timer_due(graph, head, work.timers)
         due.woken, due.resent, due.dropped = int(timers), len(resend), len(drop)
-        due.children = list(work.children)
+        due.children, due.timers = work.children, work.timers
         events: list[EngineEvent] = [ChildAsked(due.children)] if due.children else []
         events += [event for node in drop for event in drop_events(graph, run_id, head, node)]
         if timers:
@@ -297,25 +300,19 @@ class Ticker:
     def _able(self, graph: Graph, node: int, activation: Activation) -> bool:
         return self._can(definition_of(graph, node, activation))
 
-    async def _guarded(self, run_id: str, work: _Work, stats: TickStats) -> None:
-        """One run's trouble is its own: it is left alone for a while, longer each time, and the page goes on."""
+    async def _guarded(self, run_id: str, work: _Work, stats: TickStats, dealt: set[str]) -> None:
+        """One run's trouble is its own: the page goes on."""
         try:
             tally = await work
         except Exception as error:  # noqa: BLE001 - whatever one run raises, the others want their tick
-            failures = self._quarantine.pop(run_id, (0, 0.0))[0] + 1
-            wait = min(_QUARANTINE * 2.0 ** min(failures - 1, 10), _LONGEST_QUARANTINE)
-            self._quarantine[run_id] = (failures, self._clock.monotonic() + wait)
-            if len(self._quarantine) > _REMEMBERED:
-                self._quarantine.popitem(last=False)
             stats.failed += 1
-            known = isinstance(error, AdapterError)
-            shown = None if known else traceback_of(self._committer.rules.codec, error)
-            _LOG.error("a run's tick failed, next try in %.0f s: %s", wait, error if known else type(error).__name__,
-                       exc_info=shown, extra={"run_id": run_id})  # fmt: skip
-        else:
-            self._quarantine.pop(run_id, None)
-            for name, count in tally.items():
-                setattr(stats, name, getattr(stats, name) + count)
+            self._quarantine.add(run_id, error)
+            return
+        self._quarantine.lift(run_id)
+        if tally is not None and tally is not _LATE:
+            dealt.add(run_id)
+        for name, count in (tally or {}).items():
+            setattr(stats, name, getattr(stats, name) + count)
 
 
 async def unclaimed(coordination: CoordinationStore, keys: Sequence[str]) -> set[str]:
@@ -336,4 +333,11 @@ def _key(graph: Graph, run_id: str, head: Head, slot: int) -> str:
 
 
 _Tally = Mapping[str, int]
-_Work = Awaitable[_Tally]
+_Work = Awaitable[_Tally | None]
+#: The row of the index was out of date.
+_LATE: Final[_Tally] = {"late": 1}
+
+
+def _is_later(token: str, head: Head, row: RunSummary, now: float) -> bool:
+    """Whether somebody has changed a run since the index was read, and nothing of it is due now."""
+    return token != row.token and head.wake_at is not None and head.wake_at > now

@@ -60,7 +60,7 @@ class Host(Keeper, Protocol):
         """For how many visits that come without a delivery it has a place."""
         ...
 
-    def adopt(self, kept: Kept, permit: Permit | None = None) -> None:
+    def adopt(self, kept: Kept, permit: Permit | None = None) -> object:
         """Execute it."""
         ...
 

@@ -276,13 +276,13 @@ class Worker:
         """Whether this worker has room for a visit that its ticker wakes."""
         return self._intake.room > 0 and self.wants(job, node)
 
-    def adopt(self, kept: Kept, permit: Permit | None = None) -> None:
+    def adopt(self, kept: Kept, permit: Permit | None = None) -> asyncio.Task[None]:
         """Execute a visit that its ticker, or the turn under a limit, woke and claimed for it."""
-        self._intake.adopt(kept, permit)
+        return self._intake.adopt(kept, permit)
 
     @property
     def room(self) -> int:
-        """For how many visits there is a place whose turn under a limit has come."""
+        """For how many visits there is a place that its ticker wakes, or whose turn under a limit has come."""
         return 0 if self._stopping.is_set() else self._intake.room
 
     async def meet(self, state: RunState) -> None:

@@ -139,9 +139,9 @@ async def test_a_message_that_meets_a_pause_leaves_no_lease_behind(make_world: M
     (job,) = world.queue.pushed
     settle, settled = world.queue.settle, asyncio.Event()
 
-    def noted(delivery: Any) -> None:
+    async def noted(delivery: Any) -> None:
         settled.set()
-        settle(delivery)
+        await settle(delivery)
 
     world.queue.settle = noted  # type: ignore[method-assign] # of this one queue
     await world.process("one").start()

@@ -254,8 +254,8 @@ async def test_a_run_whose_tick_raises_blocks_nobody(make_world: MakeWorld) -> N
     for _ in range(120):
         world.clock.now += 1
         await tick(world, ticker)
-        failures += ticker._quarantine["r7"][0]
-    assert ticker._quarantine["r7"][0] <= 6, "less and less often"
+        failures += ticker._quarantine._runs["r7"][0]
+    assert ticker._quarantine._runs["r7"][0] <= 6, "less and less often"
 
 
 async def test_ticks_are_spread_and_survive_the_store(make_world: MakeWorld) -> None:

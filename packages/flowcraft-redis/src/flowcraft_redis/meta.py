@@ -35,8 +35,9 @@ class Meta:
         if self._agreed:
             return
         name = self.keys.meta
-        await self._link.call(b"HSETNX", name, b"format", _FORMAT, writing=True)
-        await self._link.call(b"HSETNX", name, b"partitions", self._wanted or 1, writing=True)
+        # Not as something that must not be sent twice: the second time it changes nothing.
+        await self._link.call(b"HSETNX", name, b"format", _FORMAT)
+        await self._link.call(b"HSETNX", name, b"partitions", self._wanted or 1)
         found = cast("list[bytes]", await self._link.call(b"HMGET", name, b"format", b"partitions"))
         version, partitions = int(found[0]), int(found[1])
         if version > _FORMAT:

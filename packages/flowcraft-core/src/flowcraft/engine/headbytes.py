@@ -259,7 +259,9 @@ def _number(value: object) -> float:
 
 
 def _numbers(raw: object) -> dict[int, int]:
-    return {int(key): int(_number(value)) for key, value in cast("dict[str, int]", raw or {}).items()}
+    if not raw:  # as mostly: what is not there takes no time
+        return {}
+    return {int(key): int(_number(value)) for key, value in cast("dict[str, int]", raw).items()}
 
 
 def _triples(raw: object) -> list[tuple[int, int, int]]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from flowcraft.constructs import SLEEP
 from flowcraft.engine.events import ChildEnded, Completed, EngineEvent, MarkCompleted, Signal
-from flowcraft.engine.head import Head
+from flowcraft.engine.head import WAITING, Head
+from flowcraft.engine.inputs import input_plan
 from flowcraft.engine.routes import keys_of
 from flowcraft.engine.slots import NODE_MASK
 from flowcraft.graph import Graph
 from flowcraft.model import ValueKey
 
-__all__ = ["needed_keys"]
+__all__ = ["needed_by_timers", "needed_keys"]
 
 
 def needed_keys(graph: Graph, head: Head, events: Sequence[EngineEvent]) -> set[ValueKey]:
@@ -23,6 +25,17 @@ def needed_keys(graph: Graph, head: Head, events: Sequence[EngineEvent]) -> set[
     for event in events:
         for node in _involved(head, event):
             for reference in graph.references[node]:
+                keys.update(keys_of(graph, head, reference))
+    return keys
+
+
+def needed_by_timers(graph: Graph, head: Head, slots: Iterable[int]) -> set[ValueKey]:
+    """The same for active slots whose time has come: a sleep passes on what it got."""
+    keys: set[ValueKey] = set()
+    for slot in slots:
+        if slot <= NODE_MASK and graph.kind[slot] == SLEEP and head.states[slot] == WAITING:
+            keys.update(input_plan(graph, head, slot).keys)
+            for reference in graph.references[slot]:
                 keys.update(keys_of(graph, head, reference))
     return keys
 
