@@ -149,6 +149,8 @@ def tables() -> list[report.Table]:
         report.Row(f"batch of {ITEMS:,} items, from start to result", ["batch"], "seconds", "s", less_is_better=True),
         report.Row("chain of 100 with 1 KB of context", [f"context {KB}"], unit="steps/s"),
         report.Row("chain of 100 with 1 MB of context", [f"context {MB}"], unit="steps/s"),
+        report.Row("from step to step with 1 KB of context", [f"context {KB}"], "step_us", "µs", less_is_better=True),
+        report.Row("from step to step with 1 MB of context", [f"context {MB}"], "step_us", "µs", less_is_better=True),
     ]
     peers = [report.Column(name, name) for name in (BULLMQ, TYPESCRIPT)]
     queues = [report.Column(name, name) for name in (ARQ, SAQ, TASKIQ, CELERY)]

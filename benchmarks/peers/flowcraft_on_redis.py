@@ -9,6 +9,7 @@ import asyncio
 import importlib.metadata
 import itertools
 import os
+import statistics
 import sys
 import time
 import uuid
@@ -19,9 +20,11 @@ from redis_usage import counting
 from shapes import chain, fan, nodes_of
 
 from flowcraft import Flow, FlowRuntime, NodeContext
+from flowcraft.runs import RunHandle
 from flowcraft_redis import RedisAdapter
 
 CONCURRENCY = 100
+LOOKS = 5  # runs whose steps are looked at one by one
 PATIENCE = 120.0  # seconds that a run may take before the measurement is an error
 
 
@@ -47,10 +50,17 @@ async def main(url: str) -> None:
     series = f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
     numbers = itertools.count()
 
-    async def run(flow: Flow[Any], value: object, context: dict[str, object]) -> None:
+    async def run(flow: Flow[Any], value: object, context: dict[str, object]) -> RunHandle:
         handle = await adapter.start_run(flow, value, run_id=f"{series}-{next(numbers)}", context=context)
         result = await handle.result(timeout=PATIENCE)
         assert result.status == "completed", result.status
+        return handle
+
+    async def from_step_to_step(flow: Flow[Any], context: dict[str, object]) -> float:
+        """Microseconds, without what comes before the first step and after the last one."""
+        handle = await run(flow, None, context)
+        ends = [event.at for event in await handle.history() if event.type == "node:completed"]
+        return (ends[-1] - ends[0]) / (len(ends) - 1) * 1e6
 
     async def items(count: int) -> Reply:
         started = time.perf_counter()
@@ -70,7 +80,10 @@ async def main(url: str) -> None:
                 lambda: run(flow, None, context), slots=slots, work=work, seconds=float(case["seconds"])
             )
 
-        return await counting(url, work, all_runs)
+        reply = await counting(url, work, all_runs)
+        if context:
+            reply["step_us"] = statistics.median([await from_step_to_step(flow, context) for _ in range(LOOKS)])
+        return reply
 
     names = ("flowcraft-core", "flowcraft-redis", "redis")
     async with adapter, adapter.worker(concurrency=CONCURRENCY):

@@ -28,7 +28,9 @@ class Rounds(Standing):
                 self.ended.add(k)
                 self.state[scope.header] = "failed"
                 self.limited.add(scope.header)
-                self.failures.append(Failure(scope.header, "limit", scope.header))
+                failure = Failure(scope.header, "limit", scope.header)
+                if failure not in self.failures:  # a rollback into the body left the header failed
+                    self.failures.append(failure)
             else:
                 self._reopen(k, scope, live)
             return True

@@ -25,7 +25,7 @@ __all__ = ["LostTimeline", "SimAccount", "SimExecutions", "accounts_of"]
 
 class LostTimeline(Exception):
     """A visit found a run of its subflow that was made for it before a failover took the visit itself back, or the
-    visit said that it had made one, which the failover had taken back.
+    visit said that it had made one, or heard of the end of one, which the failover had taken back.
 
     That run's id is the same, since it is made of the parent's id, node, visit and attempt. It may have got another
     input, and may have been cancelled, so what the parent comes to is not what the rules say. Nothing can be told then.
@@ -82,6 +82,19 @@ class SimAccount(Account):
         if child is not None and child.written.number < self._began(slot):
             raise LostTimeline(f"{name} was made before {slot} of {self.written.made.run_id} was to run")
         super().child(name, oracle, slot)
+
+    def ended(self, name: str) -> Oracle:
+        """Before the visit that waited for it; else that heard of an end which a failover took back."""
+        child = self._account_of(name)
+        if not self.strict and child is not None and child.written.numbers[-1:] > [self._number]:
+            raise LostTimeline(f"{name} ended after it was told of")
+        return super().ended(name)
+
+    @property
+    def _number(self) -> int:
+        """The number of the commit that is told now, as stores count them."""
+        heads = [change.head for change in self.written.commits]
+        return self.written.numbers[heads.index(self._document)]
 
     def _began(self, slot: Slot) -> int:
         """The number of the commit that made the visit ready, as stores count them."""

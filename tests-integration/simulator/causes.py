@@ -16,6 +16,8 @@ __all__ = ["count_causes"]
 
 #: An outcome, or a lease, that was in trouble so long ago may still make work double.
 _ECHO = 3 * LEASE
+#: So long after a pause a worker may not know yet that its leases are gone: what it had claimed before, it executes.
+_UNTIL_RENEWED = LEASE / 3
 
 
 def count_causes(simulation: Simulation, undoing: Iterable[tuple[str, str]]) -> tuple[Counter[str], list[str]]:
@@ -48,7 +50,11 @@ def _cause(simulation: Simulation, earlier: Effect, later: Effect) -> str | None
     if process.stopped_at is not None and _cut_short(simulation, earlier, process.stopped_at + GRACE):
         return "shutdown"
     for name, begins, ends in simulation.pauses:
-        if name in (earlier.process, later.process) and begins <= later.began and ends >= earlier.began:
+        if (
+            name in (earlier.process, later.process)
+            and begins <= later.began
+            and ends + _UNTIL_RENEWED >= earlier.began
+        ):
             return "pause"
     since = earlier.began - _ECHO
     if any(since <= at <= later.began for at in simulation.flushes):

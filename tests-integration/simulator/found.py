@@ -21,5 +21,10 @@ FOUND: Mapping[int, str] = {
     1268: "a process that planned on a head that others had moved found no payload of a kept signal: a TypeError",
     6096: "a draining visit heard of its child and of the child's end in one commit (the accounts' own fault)",
     6393: "a kept signal that others had used up was asked for by a condition: a SerializationError, no conflict",
+    18433: "a worker that had been paused executed what it had claimed before, 20 ms after (the accounts' own fault)",
+    19042: "a commit of before a failover arrived late: its subflow had not ended in the new timeline (the accounts')",
+    20653: "somebody undid a run whose client had its result already (the check compared with the second end)",
+    23270: "a loop that was over its limit failed twice for the oracle, when a rollback led into its body",
+    30098: "items of a batch were read while the store was back at an older state, and were missing: a TypeError",
     1261: "after a failover a visit found the cancelled run of its subflow of before (left out: nothing can be told)",
 }

@@ -57,6 +57,7 @@ class Person:
         self.client = client
         self.task = task
         self.result: RunResult | None = None
+        self.ends = 0  # of the run, when it had the result: somebody else can open it once more
         self._again = task.again
 
     async def live(self) -> None:
@@ -68,6 +69,7 @@ class Person:
         while True:
             try:
                 self.result = await handle.result()
+                self.ends = sim.store.ended[run_id]
                 if await self._reopened():
                     continue
                 if not (sim.faulty and sim.swarm["store failover"]):  # else the end may be lost again

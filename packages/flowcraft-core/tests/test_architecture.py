@@ -20,7 +20,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / PACKAGE
 
 # A new module, or package of modules, gets its name in one of these lines. `flowcraft/__init__.py` is above them all.
 LEVELS = (
-    {"errors", "checks", "limit", "blueprint", "blueprint_json", "model"},
+    {"errors", "checks", "limit", "blueprint", "blueprint_json", "compact", "model"},
     {
         "_packing",
         "_tags",

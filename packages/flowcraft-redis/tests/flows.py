@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from flowcraft import Flow, FlowRuntime, NodeContext, Retry
+from flowcraft.ports import Clock
 
 Ctx = NodeContext[Any, Any]
 
@@ -132,9 +133,9 @@ async def fails(ctx: Ctx) -> Any:
     raise RuntimeError("broken")
 
 
-def runtime() -> FlowRuntime:
+def runtime(clock: Clock | None = None) -> FlowRuntime:
     flows = [chain(), fan(), batch(), loop(), choice(), approval(), nap(), parent(), flaky(), failing()]
-    return FlowRuntime(flows)
+    return FlowRuntime(flows, clock=clock)
 
 
 #: Each flow with what it is given, for flows that end by themselves.

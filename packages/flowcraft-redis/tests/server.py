@@ -9,10 +9,12 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-__all__ = ["Server", "free_port", "required", "valkey_binary"]
+from redis import Redis
+
+__all__ = ["Server", "free_port", "required", "three_nodes", "valkey_binary"]
 
 
 def free_port() -> int:
@@ -95,3 +97,37 @@ class Server:
         if process is not None:
             process.send_signal(how)
             process.wait(timeout=20)
+
+
+def three_nodes(make: Callable[..., Server]) -> list[Server]:
+    """A cluster, each node with a third of the slots. ``make``: a server, of options."""
+    nodes: list[Server] = []
+    for number in range(3):
+        bus = free_port()
+        server = make(
+            "--cluster-enabled", "yes", "--cluster-config-file", f"nodes{number}.conf", "--cluster-port", str(bus),
+            "--cluster-node-timeout", "10000", "--appenddirname", f"log{number}",
+        )  # fmt: skip
+        server.bus = bus
+        server.start()
+        nodes.append(server)
+    for number, node in enumerate(nodes):
+        with Redis.from_url(node.url) as client:
+            first, last = number * 16384 // 3, (number + 1) * 16384 // 3 - 1
+            client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
+            client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+            for other in nodes[:number]:
+                client.execute_command("CLUSTER", "MEET", "127.0.0.1", other.port, other.bus)
+    end = time.monotonic() + 40
+    while not all(_knows_all(node) for node in nodes):
+        if time.monotonic() > end:
+            raise RuntimeError("the nodes do not become a cluster")
+        time.sleep(0.05)
+    return nodes
+
+
+def _knows_all(node: Server) -> bool:
+    with Redis.from_url(node.url) as client:
+        told = client.execute_command("CLUSTER", "INFO")
+    info = told if isinstance(told, dict) else dict(line.split(":") for line in told.decode().split())
+    return info["cluster_state"] == "ok" and info["cluster_known_nodes"] == "3"

@@ -1,8 +1,6 @@
-"""The dead letters of the job queue: listed, read, removed."""
+"""Dead letters: what is particular to Redis. The contract itself is checked in `test_conformance`."""
 
 from __future__ import annotations
-
-import asyncio
 
 import pytest
 
@@ -30,21 +28,7 @@ async def test_a_letter_says_what_it_was_and_when(backend: RedisBackend) -> None
     assert letter.at is not None
     assert before - 0.01 <= letter.at <= await backend.store.clock()
     assert letter.job == job("r0")
-
-
-async def test_an_undecodable_one_has_no_job(backend: RedisBackend) -> None:
-    await backend.queue.publish_bytes("q", b"\x00?")
-    await backend.queue.publish([job("good")])
-    async with backend.queue.deliveries(["q"], prefetch=1) as batches:
-        await (await anext(batches))[0].ack()
-        # With several partitions the other message is in another stream.
-        reading = asyncio.ensure_future(anext(batches))
-        while not (letters := (await backend.queue.dead_letters()).items):  # noqa: ASYNC110 - nothing tells of it
-            await asyncio.sleep(0.01)
-        reading.cancel()
-        await asyncio.gather(reading, return_exceptions=True)
-    (letter,) = letters
-    assert (letter.body, letter.job) == (b"\x00?", None)
+    assert await backend.queue.dead_letter(letter.id) == letter, "not every queue finds a letter by its id"
 
 
 async def test_pages_are_in_order_and_complete(backend: RedisBackend) -> None:
@@ -73,32 +57,11 @@ async def test_a_page_goes_on_where_letters_were_removed(backend: RedisBackend) 
     assert [letter.reason for letter in rest.items] == ["reason 2", "reason 3"]
 
 
-async def test_read_and_discard(backend: RedisBackend) -> None:
-    await bury(backend, 2)
-    first, second = (await backend.queue.dead_letters()).items
-    assert await backend.queue.dead_letter(second.id) == second
-    assert await backend.queue.discard(second.id) is True
-    assert await backend.queue.discard(second.id) is False
-    assert await backend.queue.dead_letter(second.id) is None
-    assert (await backend.queue.dead_letters()).items == (first,)
-
-
-async def test_an_id_never_names_another_letter(backend: RedisBackend) -> None:
-    """Whoever deletes by an id from an old listing must not hit what came later."""
-    await bury(backend, 1)
-    (old,) = (await backend.queue.dead_letters()).items
-    await backend.queue.discard(old.id)
-    await bury(backend, 1)
-    (new,) = (await backend.queue.dead_letters()).items
-    assert new.id != old.id
-    assert await backend.queue.discard(old.id) is False
-
-
 @pytest.mark.parametrize(
     "letter_id",
-    ["", "x", "-1", "0", "1.0", "٣", "9" * 18, "9" * 40, "1 OR 1=1", "0-1-1", "0-1", "7-1-1", "0--", "0-1-1-1"],
+    ["", "x", "9" * 18, "٣-1-1", "0-1-1", "0-1", "7-1-1", "0--", "0-1-1-1"],
 )
-async def test_a_foreign_id_is_nobodys(backend: RedisBackend, letter_id: str) -> None:
+async def test_what_looks_like_an_id_is_nobodys(backend: RedisBackend, letter_id: str) -> None:
     await bury(backend, 1)
     assert await backend.queue.dead_letter(letter_id) is None
     assert await backend.queue.discard(letter_id) is False

@@ -15,6 +15,7 @@ from flowcraft_redis import RedisBackend
 from .conftest import MakeServer
 from .making import change, event, existing, job, new
 from .proxy import Proxy, proxy_to
+from .waiting import depth_is, until, waits_for_messages
 
 
 @asynccontextmanager
@@ -120,11 +121,11 @@ async def test_no_server_is_unavailable(url: str, prefix: str) -> None:
         await backend.store.ping()
 
 
-async def test_a_receiver_says_so_and_the_next_block_works(url: str, prefix: str) -> None:
+async def test_a_receiver_says_so_and_the_next_block_works(url: str, prefix: str, client: Redis) -> None:
     async with broken_network(url, prefix) as (backend, proxy):
         async with backend.queue.deliveries(["q"], prefetch=5) as batches:
             waiting = asyncio.ensure_future(anext(batches))
-            await asyncio.sleep(0.1)
+            await waits_for_messages(client, batches)
             proxy.cut()
             with pytest.raises(Unavailable):
                 await waiting
@@ -134,18 +135,17 @@ async def test_a_receiver_says_so_and_the_next_block_works(url: str, prefix: str
             await delivery.ack()
 
 
-async def test_a_message_in_a_lost_reply_comes_again(url: str, prefix: str) -> None:
+async def test_a_message_in_a_lost_reply_comes_again(url: str, prefix: str, client: Redis) -> None:
     async with broken_network(url, prefix) as (backend, proxy):
         async with (
             RedisBackend.open(url, prefix=prefix) as other,
             backend.queue.deliveries(["q"], prefetch=5) as batches,
         ):
             waiting = asyncio.ensure_future(anext(batches))
-            await asyncio.sleep(0.1)
+            await waits_for_messages(client, batches)
             proxy.deaf = True
             await other.queue.publish([job("run")])
-            while await other.queue.depth("q"):  # noqa: ASYNC110 - nothing tells of it
-                await asyncio.sleep(0.01)
+            await depth_is(other, 0)
             proxy.deaf = False
             proxy.cut()
             with pytest.raises(Unavailable):
@@ -179,7 +179,7 @@ async def test_subscriptions_come_back(url: str, prefix: str) -> None:
             while not heard.done():  # what is told while it is cut off is missed
                 with suppress(AdapterError):
                     await backend.events.publish([event("run", 2)])
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.05)  # from one event to the next
         assert heard.result().seq == 2
 
 
@@ -221,7 +221,7 @@ async def test_a_receiver_survives_the_loss_of_all_keys(make_server: MakeServer,
             assert delivery.job.run_id == name
             await delivery.ack()
             waiting = asyncio.ensure_future(anext(batches))
-            await asyncio.sleep(0.1)
+            await waits_for_messages(client, batches)
             await client.flushall()
             await backend.queue.publish([job("while blocked")])
             (delivery,) = await waiting
@@ -268,13 +268,14 @@ async def kill_clients(client: Redis) -> None:
 
 
 async def passed(proxy: Proxy, before: int) -> None:
-    async with asyncio.timeout(10):
-        while proxy.passed == before:  # noqa: ASYNC110 - the proxy tells nobody
-            await asyncio.sleep(0.005)
+    await until(lambda: proxy.passed > before)
 
 
 async def applied(url: str, prefix: str, run_id: str, token: str) -> None:
     """The commit has arrived, whoever got to know."""
-    async with RedisBackend.open(url, prefix=prefix) as other, asyncio.timeout(10):
-        while existing(await other.store.load(run_id)).token != token:  # noqa: ASYNC110 - nothing tells of it
-            await asyncio.sleep(0.005)
+    async with RedisBackend.open(url, prefix=prefix) as other:
+
+        async def is_there() -> bool:
+            return existing(await other.store.load(run_id)).token == token
+
+        await until(is_there)

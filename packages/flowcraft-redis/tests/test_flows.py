@@ -7,17 +7,21 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
 from flowcraft.adapter import Adapter
+from flowcraft.clock import SystemClock
 from flowcraft.errors import InvalidRequest
-from flowcraft_redis import RedisAdapter, RedisContext, create_redis_reconciler
+from flowcraft.model import Event
+from flowcraft_redis import RedisAdapter, RedisContext, RedisRunStore, create_redis_reconciler
 from flowcraft_redis.keys import encode
 
 from .conftest import MakeServer
 from .flows import INPUTS, runtime
+from .waiting import until
 
 HERE = Path(__file__).parent
 
@@ -73,23 +77,50 @@ async def test_a_client_without_a_worker_starts_signals_and_cancels(url: str, pr
             assert await client.status(answered.run_id) == "completed"
 
 
-async def test_a_result_is_heard_of_at_once(url: str, prefix: str) -> None:
-    """By an event: the client looks at the store every five seconds only."""
-    async with opened(url, prefix) as client:
-        run = await client.start_run("approval", 1)
-        async with opened(url, prefix) as other, other.worker():
-            await status_is(client, run.run_id, "awaiting")
-            waiting = asyncio.ensure_future(run.result(timeout=30))
-            await asyncio.sleep(0.2)
-            loop = asyncio.get_running_loop()
-            async with other.events.subscribe(run_id=run.run_id) as events:  # type: ignore[union-attr] # it has one
-                await other.signal(run.run_id, "answer", 1)
-                async for event in events:
-                    if event.type == "run:completed":
-                        break
-                began = loop.time()
-                await waiting
-                assert loop.time() - began < 1.0, "on a machine that is busy; 0.05 on one that is not"
+class OnlyEvents(SystemClock):
+    """A clock on which nobody wakes by himself."""
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.Event().wait()
+
+
+async def test_a_result_is_heard_of_at_once(url: str, prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the event of the end, within 50 ms, and with one look at the store: the one that finds it."""
+    looks: list[str] = []
+    load = RedisRunStore.load
+
+    async def counted(store: RedisRunStore, run_id: str, **more: Any) -> Any:
+        if store is client.backend.store:
+            looks.append(run_id)
+        return await load(store, run_id, **more)
+
+    monkeypatch.setattr(RedisRunStore, "load", counted)
+    async with (
+        RedisAdapter(runtime(OnlyEvents()), url=url, prefix=prefix) as client,
+        opened(url, prefix) as other,
+        other.worker(),
+        other.events.subscribe() as events,  # type: ignore[union-attr] # it has one
+    ):
+        delays = [await heard(client, other, events, looks) for _ in range(10)]
+    # Whatever else the machine does, it does not always do it: the quickest says what the way to the result costs.
+    assert min(delays) < 0.05, delays
+
+
+async def heard(client: Adapter, other: Adapter, events: AsyncIterator[Event], looks: list[str]) -> float:
+    """Seconds from the event of a run's end to its result at a client that waits; checks how often it looked."""
+    run = await client.start_run("approval", 1)
+    await status_is(other, run.run_id, "awaiting")
+    looks.clear()
+    waiting = asyncio.ensure_future(run.result())
+    await until(lambda: looks == [run.run_id])
+    await other.signal(run.run_id, "answer", 1)
+    async for event in events:
+        if (event.run_id, event.type) == (run.run_id, "run:completed"):
+            break
+    began = asyncio.get_running_loop().time()
+    assert (await waiting).status == "completed"
+    assert looks == 2 * [run.run_id]
+    return asyncio.get_running_loop().time() - began
 
 
 async def test_an_idle_client_hardly_asks(make_server: MakeServer, prefix: str) -> None:
@@ -98,9 +129,10 @@ async def test_an_idle_client_hardly_asks(make_server: MakeServer, prefix: str) 
     async with opened(server.url, prefix) as client, Redis.from_url(server.url) as admin:
         run = await client.start_run("approval", 1)
         waiting = asyncio.ensure_future(run.result())
-        await asyncio.sleep(0.3)
+        await until(lambda: subscribed(admin))
+        await client.status(run.run_id)  # over the same connection: what came before has been answered
         await admin.config_resetstat()
-        await asyncio.sleep(6)
+        await asyncio.sleep(6)  # the time itself is what is tested: it looks every five seconds
         stats = await admin.info("commandstats")
         ours = {
             name: row["calls"] for name, row in stats.items() if not name.startswith(("cmdstat_config", "cmdstat_info"))
@@ -115,7 +147,7 @@ async def test_processes_that_die_lose_nothing(url: str, prefix: str) -> None:
         try:
             runs = [await client.start_run(name, INPUTS[name]) for name in ("chain", "fan", "batch", "nap") * 15]
             for victim in range(2):
-                await asyncio.sleep(0.2)
+                await until(lambda at_least=5 * victim + 1: some_completed(client, at_least))  # type: ignore[misc] # bound at once
                 processes[victim].kill()
                 processes.append(await started(url, prefix))
             for run in runs:
@@ -217,24 +249,37 @@ async def test_no_command_walks_over_all_keys(make_server: MakeServer, prefix: s
     assert used.isdisjoint({"keys", "scan", "hscan", "sscan", "zscan", "randomkey", "sort"}), used
 
 
+async def subscribed(admin: Redis) -> bool:
+    return bool(await admin.pubsub_channels())
+
+
+async def some_completed(adapter: Adapter, at_least: int) -> bool:
+    return len((await adapter.list(status="completed")).items) >= at_least
+
+
 async def status_is(adapter: Adapter, run_id: str, wanted: str) -> None:
-    async with asyncio.timeout(30):
-        while await adapter.status(run_id) != wanted:  # noqa: ASYNC110 - nothing tells of it
-            await asyncio.sleep(0.02)
+    async def as_wanted() -> bool:
+        return await adapter.status(run_id) == wanted
+
+    await until(as_wanted)
 
 
 async def idle(adapter: Adapter) -> None:
     """No message is left: those of a process that died come again and are found stale."""
-    async with asyncio.timeout(30):
-        while await adapter.queue.depth("flowcraft-queue"):  # noqa: ASYNC110 - nothing tells of it
-            await asyncio.sleep(0.05)
+
+    async def nothing_waits() -> bool:
+        return not await adapter.queue.depth("flowcraft-queue")
+
+    await until(nothing_waits)
 
 
 async def gone(adapter: Adapter) -> None:
     """The ticker has removed all runs."""
-    async with asyncio.timeout(30):
-        while (await adapter.list()).items:  # noqa: ASYNC110 - nothing tells of it
-            await asyncio.sleep(0.05)
+
+    async def nothing_listed() -> bool:
+        return not (await adapter.list()).items
+
+    await until(nothing_listed)
 
 
 async def wipe(client: Redis, pattern: str) -> None:
@@ -242,7 +287,7 @@ async def wipe(client: Redis, pattern: str) -> None:
         names = [name async for name in client.scan_iter(pattern, count=10_000)]
         if names:
             await client.delete(*names)
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.05)  # from one loss to the next
 
 
 async def started(url: str, prefix: str) -> asyncio.subprocess.Process:

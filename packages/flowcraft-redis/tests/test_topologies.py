@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime as dt
 import ipaddress
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,8 +20,10 @@ from flowcraft_redis import RedisAdapter, RedisBackend
 
 from .conftest import MakeServer
 from .flows import INPUTS, runtime
-from .server import Server, free_port
+from .making import event
+from .server import Server, free_port, three_nodes
 from .test_clients import everything_works
+from .waiting import until
 
 
 async def flows_work(backend_url: str, prefix: str, **options: int) -> None:
@@ -38,38 +38,9 @@ async def flows_work(backend_url: str, prefix: str, **options: int) -> None:
 
 
 @pytest.fixture
-async def cluster(make_server: MakeServer, tmp_path: Path) -> list[Server]:
+def cluster(make_server: MakeServer) -> list[Server]:
     """Three nodes, each with a third of the slots."""
-    nodes: list[Server] = []
-    for number in range(3):
-        bus = free_port()
-        server = make_server(
-            "--cluster-enabled", "yes", "--cluster-config-file", f"nodes{number}.conf", "--cluster-port", str(bus),
-            "--cluster-node-timeout", "2000",
-        )  # fmt: skip
-        server.bus = bus
-        server.start()
-        nodes.append(server)
-    clients = [Redis.from_url(node.url) for node in nodes]
-    try:
-        for number, client in enumerate(clients):
-            first, last = number * 16384 // 3, (number + 1) * 16384 // 3 - 1
-            await client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
-            await client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
-        for node in nodes[1:]:
-            await clients[0].execute_command("CLUSTER", "MEET", "127.0.0.1", node.port, node.bus)
-        for client in clients:
-            await until(lambda client=client: knows_all(client))  # type: ignore[misc] # bound at once
-    finally:
-        for client in clients:
-            await client.aclose()
-    return nodes
-
-
-async def knows_all(client: Redis) -> bool:
-    info = await client.execute_command("CLUSTER", "INFO")
-    text = info if isinstance(info, dict) else dict(line.split(":") for line in info.decode().split())
-    return text["cluster_state"] == "ok" and text["cluster_known_nodes"] == "3"
+    return three_nodes(make_server)
 
 
 async def test_a_cluster_by_its_address(cluster: list[Server], prefix: str) -> None:
@@ -77,6 +48,10 @@ async def test_a_cluster_by_its_address(cluster: list[Server], prefix: str) -> N
     await flows_work(address, prefix, partitions=4)
     async with RedisBackend.open(address, prefix=prefix + "-ports", partitions=4) as backend:
         await everything_works(backend)
+        async with backend.events.subscribe() as events:
+            told = [event(f"run {number}", 1) for number in range(50)]
+            await backend.events.publish(told)
+            assert [await anext(events) for _ in told] == told, "whichever nodes have their channels"
     holders = 0
     for node in cluster:
         async with Redis.from_url(node.url) as client:
@@ -159,12 +134,6 @@ async def promoted(client: Redis) -> bool:
 
 async def waiting_for_answer(adapter: RedisAdapter, run_id: str) -> bool:
     return await adapter.status(run_id) == "awaiting"
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(40):
-        while not await condition():  # noqa: ASYNC110 - nothing tells of it
-            await asyncio.sleep(0.05)
 
 
 def certificate_for_here(folder: Path) -> tuple[Path, Path]:

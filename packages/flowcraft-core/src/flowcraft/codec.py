@@ -156,6 +156,8 @@ class JsonCodec:
             value = _from_json(str(data, "utf-8"))
             if b"\\u" in data:
                 _to_json(value).encode()  # an escaped lone surrogate shows here
+            elif type(value) is str:
+                return value  # nothing is inside of it, however long it is
             elif b'"$fc:' not in data and data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
                 return value
         except (ValueError, RecursionError) as error:
@@ -201,6 +203,8 @@ class JsonCodec:
         return digest.hexdigest()
 
     def _canonical(self, value: object) -> bytes:
+        if type(value) is str:
+            return self.encode(value)  # has no keys to be sorted
         if type(value) in (dict, list) and plain(value, self.max_bytes, 0) >= 0:
             with suppress(ValueError):
                 return _to_sorted_json(value).encode()

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Literal, NamedTuple, TypeVar, cast
 
+from flowcraft.compact import compact, quoted
 from flowcraft.errors import SerializationError
 
 __all__ = [
@@ -118,11 +119,10 @@ class Job:
 
     def to_bytes(self) -> bytes:
         """The message body: JSON text, well below 2 KB (ids are at most 200 bytes)."""
-        row = [
-            1, self.run_id, self.node, self.visit, self.attempt, self.nonce, self.queue, self.priority, self.resend,
-            self.item,
-        ]  # fmt: skip
-        return json.dumps(row, separators=(",", ":")).encode()
+        return (
+            f"[1,{quoted(self.run_id)},{quoted(self.node)},{self.visit:d},{self.attempt:d},{quoted(self.nonce)},"
+            f"{quoted(self.queue)},{self.priority:d},{self.resend:d},{self.item:d}]"
+        ).encode()
 
     @staticmethod
     def from_bytes(data: bytes) -> Job:
@@ -198,13 +198,13 @@ class Event:
 
     def to_json(self) -> str:
         """The event as JSON text, without its run id and number, which the store keeps beside it."""
-        row: dict[str, object] = {
-            "type": self.type, "at": self.at, "node": self.node, "visit": self.visit, "attempt": self.attempt,
-            "data": dict(self.data),
-        }  # fmt: skip
-        if self.head:
-            row["head"] = base64.b64encode(self.head).decode()
-        return json.dumps(row, separators=(",", ":"))
+        node = "null" if self.node is None else quoted(self.node)
+        data = compact(dict(self.data)) if self.data else "{}"
+        head = f',"head":"{base64.b64encode(self.head).decode()}"' if self.head else ""
+        return (
+            f'{{"type":{quoted(self.type)},"at":{self.at!r},"node":{node},"visit":{self.visit:d},'
+            f'"attempt":{self.attempt:d},"data":{data}{head}}}'
+        )
 
     @staticmethod
     def from_json(run_id: str, seq: int, text: str | bytes) -> Event:

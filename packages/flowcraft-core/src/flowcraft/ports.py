@@ -20,9 +20,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Literal, Protocol, runtime_checkable
+from typing import Final, Literal, Protocol, runtime_checkable
 
 from flowcraft.model import (
+    TERMINAL,
     Capabilities,
     Change,
     Committed,
@@ -37,7 +38,10 @@ from flowcraft.model import (
 )
 from flowcraft.queueport import Delivery, JobQueue
 
-__all__ = ["Clock", "CoordinationStore", "Delivery", "EventBus", "JobQueue", "RunStore", "ValueStore"]
+__all__ = ["ENDS", "Clock", "CoordinationStore", "Delivery", "EventBus", "JobQueue", "RunStore", "ValueStore"]
+
+#: The types of the events that end a run.
+ENDS: Final = frozenset(f"run:{status}" for status in TERMINAL)
 
 
 class Clock(Protocol):
@@ -284,8 +288,13 @@ class EventBus(Protocol):
         """Tell the subscribers; never raises for their sake."""
         ...
 
-    def subscribe(self, *, run_id: str | None = None) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
-        """Events published from the moment the block is entered; the oldest are dropped when the reader is slow."""
+    def subscribe(
+        self, *, run_id: str | None = None, ends: bool = False
+    ) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
+        """Events published from the moment the block is entered; the oldest are dropped when the reader is slow.
+
+        ``ends``: only those whose type is in `ENDS`. Whoever waits for a result need not hear of every step.
+        """
         ...
 
     async def aclose(self) -> None:

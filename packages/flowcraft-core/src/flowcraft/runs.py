@@ -20,7 +20,7 @@ from flowcraft.graph import Graph
 from flowcraft.history import view_at
 from flowcraft.model import TERMINAL, Event, RunStatus, ValueKey
 from flowcraft.notes import LogRecord, Progress, read_logs, read_progress
-from flowcraft.ports import Clock, EventBus, RunStore
+from flowcraft.ports import ENDS, Clock, EventBus, RunStore
 from flowcraft.results import RunResult, build_result, result_keys
 from flowcraft.runstate import Graphs
 from flowcraft.sealing import open_event, open_text
@@ -31,7 +31,6 @@ __all__ = ["LOOK_SECONDS", "RunAccess", "RunHandle"]
 _LOG = logging.getLogger("flowcraft.client")
 #: Without an event a waiting reader looks at the store so often.
 LOOK_SECONDS: Final = 5.0
-_ENDS: Final = frozenset(f"run:{status}" for status in TERMINAL)
 #: A run that had ended goes on.
 _REOPENS: Final = frozenset({"run:restarted", "run:undoing"})
 
@@ -94,7 +93,7 @@ class RunHandle(Steering):
         clock = self._access.clock
         until = None if timeout is None else clock.monotonic() + timeout
         async with AsyncExitStack() as stack:
-            source = await self._subscribe(stack)
+            source = await self._subscribe(stack, ends=True)
             ended = asyncio.ensure_future(_until_the_end(source))
             stack.push_async_callback(_cancel, ended)
             while True:
@@ -186,7 +185,7 @@ class RunHandle(Steering):
                 for event in await self.history(after):
                     after = event.seq
                     yield event
-                    ended = event.type in _ENDS or (ended and event.type not in _REOPENS)
+                    ended = event.type in ENDS or (ended and event.type not in _REOPENS)
                 if ended:
                     return
                 async with aclosing(live.until(LOOK_SECONDS)) as heard:
@@ -197,7 +196,7 @@ class RunHandle(Steering):
                         elif event.seq == after + 1 or (event.seq > after and not keeps_history):
                             after = event.seq
                             yield event
-                            if event.type in _ENDS:
+                            if event.type in ENDS:
                                 return
                         elif event.seq > after:
                             break  # a gap: the history has what is missing
@@ -228,12 +227,12 @@ class RunHandle(Steering):
         stack.push_async_callback(live.aclose)
         return live
 
-    async def _subscribe(self, stack: AsyncExitStack) -> AsyncIterator[Event] | None:
-        """The run's live events, until the stack closes; None without a bus, or with a dead one."""
+    async def _subscribe(self, stack: AsyncExitStack, *, ends: bool = False) -> AsyncIterator[Event] | None:
+        """The run's live events, or only its ends, until the stack closes; None without a bus, or with a dead one."""
         if self._access.events is None:
             return None
         try:
-            return await stack.enter_async_context(self._access.events.subscribe(run_id=self.run_id))
+            return await stack.enter_async_context(self._access.events.subscribe(run_id=self.run_id, ends=ends))
         except AdapterError as error:  # the bus is only a hint: looking every now and then serves as well
             _LOG.warning("no live events: %s", error, extra={"run_id": self.run_id})
             return None
@@ -285,12 +284,11 @@ class _Live:
 
 
 async def _until_the_end(source: AsyncIterator[Event] | None) -> None:
-    """Return when the end of the run is heard; never, if nothing is heard."""
+    """Return when one of its ends is heard; never, if nothing is heard."""
     try:
         if source is not None:
-            async for event in source:
-                if event.type in _ENDS:
-                    return
+            async for _ in source:
+                return
     except AdapterError as error:
         _LOG.warning("no live events any more: %s", error)
     await asyncio.Event().wait()

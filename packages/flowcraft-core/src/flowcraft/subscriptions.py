@@ -9,7 +9,9 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, cast
 
+from flowcraft.compact import quoted
 from flowcraft.model import Event
+from flowcraft.ports import ENDS
 
 __all__ = ["Subscription", "decode_events", "encode_events"]
 
@@ -22,6 +24,7 @@ class Subscription:
         buffer: events that wait for a slow reader before the oldest are dropped.
         opened: called when the block is entered, before anything can be offered.
         closed: called when it is left.
+        ends: whether only the ends of runs are wanted.
     """
 
     def __init__(
@@ -30,8 +33,11 @@ class Subscription:
         buffer: int,
         opened: Callable[[Subscription], object],
         closed: Callable[[Subscription], object],
+        *,
+        ends: bool = False,
     ) -> None:
         self._run_id = run_id
+        self._ends = ends
         self._waiting: deque[Event] = deque(maxlen=buffer)
         self._changed = asyncio.Event()
         self._over = False
@@ -51,6 +57,8 @@ class Subscription:
     def offer(self, events: Sequence[Event]) -> None:
         """Buffer those of the events that the subscriber wants; never waits."""
         wanted = events if self._run_id is None else [event for event in events if event.run_id == self._run_id]
+        if self._ends:
+            wanted = [event for event in wanted if event.type in ENDS]
         if wanted:
             self._waiting.extend(wanted)
             self._changed.set()
@@ -75,7 +83,7 @@ class Subscription:
 def encode_events(run_id: str, events: Iterable[Event]) -> bytes:
     """The body of one message for events of a run: a JSON list of its id, and number and fields of each event."""
     rows = ",".join(f"{event.seq},{event.to_json()}" for event in events)
-    return f"[{json.dumps(run_id)},{rows}]".encode()
+    return f"[{quoted(run_id)},{rows}]".encode()
 
 
 def decode_events(data: bytes) -> list[Event]:

@@ -35,7 +35,7 @@ __all__ = ["MAX_STEPS", "STICKY_SECONDS", "Starter", "VisitRunner"]
 
 #: A chain goes through the queue again after so many steps, or so many seconds: other runs want their turn.
 MAX_STEPS: Final = 16
-STICKY_SECONDS: Final = 0.05
+STICKY_SECONDS: Final = 0.25
 _LOG = logging.getLogger("flowcraft.worker")
 
 
@@ -204,8 +204,10 @@ class VisitRunner:
         missing = [key for key in work.plan.keys if key not in values]
         if missing:
             found = await self._store.read_values(work.job.run_id, missing)
-            if len(found) < len(missing) and not await self._is_current(work):
-                return MISSING
+            if len(found) < len(missing):
+                if not await self._is_current(work):
+                    return MISSING
+                found = await self._store.read_values(work.job.run_id, missing)  # there now, if a failover took it back
             values.update(found)
         decode = self._codec.decode
         return work.plan.build(lambda key: decode(values[key]) if key in values else MISSING)

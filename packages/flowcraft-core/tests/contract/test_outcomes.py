@@ -359,10 +359,15 @@ async def test_each_check_has_a_place_a_clock_and_numbers_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("virtual", "port", "width"),
-    [(False, "store", 4), (True, "store", 1), (False, "system", 1), (True, "system", 1)],
-)
-async def test_only_checks_of_ports_on_real_time_wait_side_by_side(virtual: bool, port: PortName, width: int) -> None:
+    ("virtual", "port", "alone", "width"),
+    [
+        (False, "store", False, 4), (True, "store", False, 1), (False, "store", True, 1),
+        (False, "system", False, 1), (True, "system", False, 1),
+    ],
+)  # fmt: skip
+async def test_only_checks_of_ports_on_real_time_wait_side_by_side(
+    virtual: bool, port: PortName, alone: bool, width: int
+) -> None:
     running, most = 0, 0
 
     async def waits(env: Env) -> None:
@@ -373,7 +378,7 @@ async def test_only_checks_of_ports_on_real_time_wait_side_by_side(virtual: bool
             await asyncio.sleep(0)
         running -= 1
 
-    some = [check(waits, f"{port}.t.{number}") for number in range(6)]
+    some = [check(waits, f"{port}.t.{number}", alone=alone) for number in range(6)]
     report = await run(replace(memory, virtual_time=virtual), some)
     assert (report.count("pass"), most) == (6, width)
 

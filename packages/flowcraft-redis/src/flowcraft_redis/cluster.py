@@ -17,7 +17,8 @@ from flowcraft_redis.wire import Argument, Connected, Source, Wire
 
 __all__ = ["ClusterLink"]
 
-_ANYWHERE: Final = frozenset({b"TIME", b"INFO"})
+#: What any node does. For messages it is always the same one, which passes them on to all others in their order.
+_ANYWHERE: Final = frozenset({b"TIME", b"INFO", b"PUBLISH"})
 _TRIES: Final = 5
 _PAUSE: Final = 0.05  # seconds until the first new try, doubled each time
 
@@ -47,11 +48,12 @@ class ClusterLink:
     async def run(self, script: Script, keys: Sequence[bytes], arguments: Sequence[Argument] = ()) -> Any:
         """See `Link`."""
         rest = (len(keys), *keys, *arguments)
+        key = keys[0] if keys else None
         try:
             try:
-                return await self._ask(keys[0], (b"EVALSHA", script.digest, *rest), writing=script.writing)
+                return await self._ask(key, (b"EVALSHA", script.digest, *rest), writing=script.writing)
             except NoScriptError:  # each node learns it when it is asked for the first time
-                return await self._ask(keys[0], (b"EVAL", script.text, *rest), writing=script.writing)
+                return await self._ask(key, (b"EVAL", script.text, *rest), writing=script.writing)
         except Exception as error:
             raise self._told(error) from error
 

@@ -1,4 +1,4 @@
-"""The event bus over publish and subscribe: a channel for each run."""
+"""The event bus over publish and subscribe: a channel for each run, and one for its end."""
 
 from __future__ import annotations
 
@@ -6,14 +6,20 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from itertools import groupby
 from operator import attrgetter
+from typing import Final
 
 from flowcraft.model import Event
+from flowcraft.ports import ENDS
 from flowcraft.subscriptions import Subscription, decode_events, encode_events
+from flowcraft_redis import scripts
 from flowcraft_redis.keys import Keyspace, encode
 from flowcraft_redis.link import Link
 from flowcraft_redis.listening import Listener
+from flowcraft_redis.wire import Argument
 
 __all__ = ["RedisEventBus"]
+
+_ONE: Final = 2  # a channel and a message
 
 
 class RedisEventBus:
@@ -31,17 +37,25 @@ class RedisEventBus:
         self._listener = Listener(link, self._keys.channel(b""), self._heard)
 
     async def publish(self, events: Sequence[Event]) -> None:
-        """See the protocol. One message for the events of a run that come together."""
-        commands = [
-            (b"PUBLISH", self._keys.channel(encode(run_id)), encode_events(run_id, some))
-            for run_id, some in groupby(events, attrgetter("run_id"))
-        ]
-        # Not as something that must not be sent twice: a hint may come twice, and should rather not be lost.
-        await self._link.call_each(commands)
+        """See the protocol. One message for the events of a run that come together, one call for all messages."""
+        told: list[Argument] = []
+        for run_id, group in groupby(events, attrgetter("run_id")):
+            some, id = list(group), encode(run_id)
+            told += (self._keys.channel(id), encode_events(run_id, some))
+            ends = [event for event in some if event.type in ENDS]
+            if ends:
+                told += (self._keys.ends(id), encode_events(run_id, ends))
+        if len(told) == _ONE:
+            await self._link.call(b"PUBLISH", *told)
+        elif told:
+            await self._link.run(scripts.TELL, (), told)
 
-    def subscribe(self, *, run_id: str | None = None) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
+    def subscribe(
+        self, *, run_id: str | None = None, ends: bool = False
+    ) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
         """See the protocol."""
-        return self._subscribe(run_id)
+        name = self._keys.ends if ends else self._keys.channel
+        return self._subscribe(name(b"*" if run_id is None else encode(run_id)), pattern=run_id is None)
 
     async def aclose(self) -> None:
         """End the subscriptions; each reader still gets what is in its buffer."""
@@ -51,9 +65,7 @@ class RedisEventBus:
         await self._listener.aclose()
 
     @asynccontextmanager
-    async def _subscribe(self, run_id: str | None) -> AsyncGenerator[AsyncIterator[Event], None]:
-        channel = self._keys.channel(b"*" if run_id is None else encode(run_id))
-
+    async def _subscribe(self, channel: bytes, *, pattern: bool) -> AsyncGenerator[AsyncIterator[Event], None]:
         def opened(subscription: Subscription) -> None:
             self._subscriptions.setdefault(channel, set()).add(subscription)
 
@@ -62,11 +74,11 @@ class RedisEventBus:
             group.discard(subscription)
             if not group:
                 self._subscriptions.pop(channel, None)
-                self._listener.leave(channel, pattern=run_id is None)
+                self._listener.leave(channel, pattern=pattern)
 
-        # The channel is that of the run: there is nothing to be left out.
+        # The channel has what is wanted: there is nothing to be left out.
         async with Subscription(None, self._buffer, opened, closed) as events:
-            await self._listener.listen(channel, pattern=run_id is None)
+            await self._listener.listen(channel, pattern=pattern)
             yield events
 
     def _heard(self, channel: bytes, data: bytes) -> None:

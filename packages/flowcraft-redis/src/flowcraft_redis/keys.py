@@ -158,6 +158,10 @@ class Keyspace:
         """Where events of a run are told."""
         return b"%b:events:%b" % (self.prefix, run_id)
 
+    def ends(self, run_id: bytes) -> bytes:
+        """Where the ends of a run are told, too: whoever waits for a result need not listen to every step."""
+        return b"%b:ends:%b" % (self.prefix, run_id)
+
     def coordination(self, what: bytes, key: str) -> bytes:
         """A lease, text, slot or rate. All of them share one tag, so that one script may take many."""
         return b"{%b:coordination}:%b:%b" % (self.prefix, what, encode(key))

@@ -19,8 +19,7 @@ __all__ = ["GROUP", "Message", "Reader", "Tender"]
 
 GROUP: Final = b"flowcraft"
 _CONSUMER: Final = b"worker"  # of everybody: whose a delivery is says its entry, which nobody else knows
-_BLOCK: Final = 1.0  # seconds that a read waits at most …
-_SHORT: Final = 0.1  # … and while other partitions wait for their turn
+_BLOCK: Final = 1.0  # seconds that a read waits at most
 _TEND: Final = 1.0  # seconds between looks at what is delayed or was abandoned
 _MOST: Final = 500  # messages that one look moves
 
@@ -37,8 +36,11 @@ class Room(Protocol):
     @property
     def over(self) -> bool: ...
     @property
-    def crowded(self) -> bool: ...
+    def shared(self) -> bool: ...
+    @property
+    def patience(self) -> float: ...
     async def reserve(self) -> int: ...
+    def give_back(self, reserved: int) -> None: ...
     async def arrived(self, part: Partition, messages: Sequence[Message], reserved: int) -> None: ...
     def failed(self, error: Exception) -> None: ...
 
@@ -51,6 +53,7 @@ class Reader:
         self._part = part
         self._room = room
         self._client: int | None = None
+        self._reserved = 0
         self._grouped: set[bytes] = set()
         self._task = asyncio.create_task(self._run(), name="flowcraft redis receiver")
 
@@ -75,13 +78,13 @@ class Reader:
             wire = await self._link.wire(self._part.stream(self._room.queues[0], 0))
             self._client = int(await wire.call((b"CLIENT", b"ID"), writing=False))
             while not self._room.over:
-                reserved = await self._room.reserve()
+                self._reserved = await self._room.reserve()
                 messages: list[Message] = []
                 try:
-                    if reserved > 0:
-                        messages = await self._read(wire, reserved)
+                    if self._reserved > 0:
+                        messages = await self._read(wire)
                 finally:
-                    await self._room.arrived(self._part, messages, reserved)
+                    await self._room.arrived(self._part, messages, self._reserved)
         except Exception as error:  # noqa: BLE001 - whoever iterates gets it
             self._room.failed(error)
         finally:
@@ -89,11 +92,12 @@ class Reader:
             if wire is not None:
                 await wire.aclose()
 
-    async def _read(self, wire: Wire, count: int) -> list[Message]:
+    async def _read(self, wire: Wire) -> list[Message]:
         streams = dict(self._streams())
         if not streams.keys() <= self._grouped:
             await self._make_groups(wire, streams)
-        if len(streams) > 1:  # in order, and no more than there is room for
+        count = self._reserved
+        if len(streams) > 1 or self._room.shared:  # in order, and no more than there is room for
             reply = await self._link.run(scripts.RECEIVE, list(streams), (count,))
             if isinstance(reply, bytes):
                 self._grouped.clear()
@@ -101,7 +105,9 @@ class Reader:
             if reply:
                 return list(_messages(reply, streams))
             count = 1  # of each stream
-        wait = _SHORT if self._room.crowded else _BLOCK
+            if self._room.shared:
+                self._leave(len(streams))
+        wait = min(_BLOCK, self._room.patience)
         command: tuple[Argument, ...] = (
             b"XREADGROUP", b"GROUP", GROUP, _CONSUMER, b"COUNT", count, b"BLOCK", int(wait * 1000), b"STREAMS",
             *streams, *[b">"] * len(streams),
@@ -114,6 +120,12 @@ class Reader:
             self._grouped.clear()  # somebody removed the streams: they are made again
             return []
         return list(_messages(reply, streams))
+
+    def _leave(self, needed: int) -> None:
+        """Leave the room that is not needed to another partition, which may have a backlog, while this one waits."""
+        more = max(0, self._reserved - needed)
+        self._reserved -= more
+        self._room.give_back(more)
 
     def _streams(self) -> Iterator[tuple[bytes, tuple[bytes, int]]]:
         for queue in self._room.queues:

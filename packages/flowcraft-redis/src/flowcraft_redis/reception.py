@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 from typing import Final, Protocol
 
@@ -100,9 +101,16 @@ class Reception(DeliveryBlock[RedisDelivery]):
     # ---- what readers need
 
     @property
-    def crowded(self) -> bool:
-        """Whether readers should not wait for long with room that another one may need."""
-        return len(self._readers) > 1 and self.prefetch < 8 * len(self._readers)
+    def shared(self) -> bool:
+        """Whether several readers divide the room."""
+        return len(self._readers) > 1
+
+    @property
+    def patience(self) -> float:
+        """Seconds that a reader may wait with room that another one may need."""
+        if self._waiting:
+            return _HASTE
+        return _SHORT if self.shared and self.prefetch < 8 * len(self._readers) else math.inf
 
     async def reserve(self) -> int:
         """Wait until somebody asks and there is room; take a fair part of it, or 0 when it is over."""
@@ -122,6 +130,12 @@ class Reception(DeliveryBlock[RedisDelivery]):
             finally:
                 self._waiting -= 1
         return 0
+
+    def give_back(self, reserved: int) -> None:
+        """Somebody else may have so much of what was reserved."""
+        if reserved:
+            self._reserved -= reserved
+            self._room.set()
 
     async def arrived(self, part: Partition, messages: Sequence[Message], reserved: int) -> None:
         """A read has ended. What is more than was reserved goes back at once."""
@@ -177,3 +191,7 @@ class Reception(DeliveryBlock[RedisDelivery]):
 
 #: What a message that names no visit is taken for, until it is out of the way.
 _NOTHING: Final = Job("", "", 0, 0, "")
+#: Seconds that a partition without messages keeps some of a small room …
+_SHORT: Final = 0.1
+#: … and while others wait for it.
+_HASTE: Final = 0.03

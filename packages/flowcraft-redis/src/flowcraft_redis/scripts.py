@@ -8,7 +8,7 @@ from typing import Final
 
 __all__ = [
     "ACQUIRE", "AFTER", "BURY", "CLAIM", "COMMIT", "CREATE", "DEFER", "DELETE", "DEPTH", "EXTEND", "HAND_BACK",
-    "INCREMENT", "LOAD", "PUBLISH", "RECEIVE", "RELEASE", "RENEW", "REVOKE", "SETTLE", "TAKE", "TEND", "Script",
+    "INCREMENT", "LOAD", "PUBLISH", "RECEIVE", "RELEASE", "RENEW", "REVOKE", "SETTLE", "TAKE", "TELL", "TEND", "Script",
 ]  # fmt: skip
 
 _FOLDER: Final = files("flowcraft_redis") / "lua"
@@ -49,3 +49,5 @@ REVOKE: Final = Script("revoke")
 INCREMENT: Final = Script("increment")
 ACQUIRE: Final = Script("acquire")
 TAKE: Final = Script("take")
+# Not as something that must not be sent twice: a hint may come twice, and should rather not be lost.
+TELL: Final = Script("tell", writing=False)

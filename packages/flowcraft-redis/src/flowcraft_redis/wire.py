@@ -61,26 +61,26 @@ class _Request:
 
 def pack(arguments: Sequence[Argument]) -> bytes:
     """A command as it goes over the wire."""
-    parts = [b"*%d\r\n" % len(arguments)]
+    parts = [b"*%d" % len(arguments)]
     add = parts.append
     for argument in arguments:
         if isinstance(argument, bytes):
             size = len(argument)
-            add(_SIZES[size] if size < _KNOWN else b"$%d\r\n" % size)
+            add(_SIZES[size] if size < _KNOWN else b"$%d" % size)
             add(argument)
-            add(b"\r\n")
         elif 0 <= argument < _KNOWN:
             add(_NUMBERS[argument])
         else:
             data = b"%d" % argument
-            add(b"$%d\r\n%b\r\n" % (len(data), data))
-    return b"".join(parts)
+            add(b"$%d\r\n%b" % (len(data), data))
+    add(b"")
+    return b"\r\n".join(parts)
 
 
 # Formatting bytes is slow, and most sizes and numbers are small.
 _KNOWN: Final = 1024
-_SIZES: Final = tuple(b"$%d\r\n" % size for size in range(_KNOWN))
-_NUMBERS: Final = tuple(b"$%d\r\n%d\r\n" % (len(str(number)), number) for number in range(_KNOWN))
+_SIZES: Final = tuple(b"$%d" % size for size in range(_KNOWN))
+_NUMBERS: Final = tuple(b"$%d\r\n%d" % (len(str(number)), number) for number in range(_KNOWN))
 
 
 class Wire:

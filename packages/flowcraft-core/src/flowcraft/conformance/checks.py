@@ -28,7 +28,8 @@ class Check:
     users without it · ``level``: 1 embedded (round trips, isolation), 2 durable (survives the loss of processes), 3
     distributed (many processes), 4 the rest (history, priorities, limits) · ``requires``: else it is not applicable ·
     ``kills``: names of the mutants that this check, and no other, must catch; if empty, ``why`` tells why it is there ·
-    ``since``: the profile · ``timeout``: seconds of real time, for a target that needs none for itself.
+    ``since``: the profile · ``timeout``: seconds of real time, for a target that needs none for itself · ``alone``: it
+    looks at the whole process, so no other check may run beside it.
     """
 
     id: str
@@ -41,6 +42,7 @@ class Check:
     kills: tuple[str, ...] = ()
     since: str = FIRST_PROFILE
     timeout: float = 10.0
+    alone: bool = False
 
 
 class Collection:
@@ -67,6 +69,7 @@ class Collection:
         kills: Names[str] = (),
         since: str = FIRST_PROFILE,
         timeout: float = 10.0,
+        alone: bool = False,
     ) -> Callable[[Callable[[Env], Awaitable[None]]], Callable[[Env], Awaitable[None]]]:
         """Add the function below as ``port.topic.name``."""
 
@@ -74,7 +77,7 @@ class Collection:
             contract, _, why = inspect.cleandoc(run.__doc__ or "").partition("\n\n")
             made = Check(
                 f"{self.port}.{self.topic}.{name}", self.port, level, " ".join(contract.split()), why, run,
-                frozenset(requires), tuple(kills), since, timeout,
+                frozenset(requires), tuple(kills), since, timeout, alone,
             )  # fmt: skip
             self._checks.append(made)
             return run

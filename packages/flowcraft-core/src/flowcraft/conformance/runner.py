@@ -59,8 +59,8 @@ async def run(
     found = await look_at(target)
     work = _Work(target, found, heard or (lambda _: None))
     selected = [check for check in chosen if only is None or only(check)]
-    await work.all([check for check in selected if check.port != "system"], width)
-    await work.all([check for check in selected if check.port == "system"], 1)
+    await work.all([check for check in selected if not _alone(check)], width)
+    await work.all([check for check in selected if _alone(check)], 1)
     asleep = Finding("deselected")
     results = tuple(work.results.get(check.id) or Result.of(check, asleep) for check in chosen)
     warnings = [*_doubts(target, chosen, results)]
@@ -128,6 +128,10 @@ class _Work:
         async with asyncio.TaskGroup() as lanes:
             for _ in range(width):
                 lanes.create_task(lane())
+
+
+def _alone(check: Check) -> bool:
+    return check.alone or check.port == "system"
 
 
 def _check_deviations(target: Target) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from math import isfinite
 from typing import Final, cast
 
+from flowcraft.compact import compact
 from flowcraft.engine.head import SPREAD, Activation, Failure, Head
 from flowcraft.engine.slots import NODE_MASK, Batch, item_of, item_slot, node_of
 from flowcraft.errors import SerializationError
@@ -75,7 +76,7 @@ def encode_head(head: Head) -> bytes:
         ("O", head.origin), ("V", head.given),
     ]  # fmt: skip
     header |= {name: value for name, value in sparse if value}
-    text = json.dumps(header, separators=(",", ":")).encode()
+    text = compact(header).encode()
     if len(text) > _COMPRESS_ABOVE:  # thousands of visits in trouble, each with a row of its own
         text = zlib.compress(text, 4)
     return b"".join((

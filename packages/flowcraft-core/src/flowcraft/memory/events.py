@@ -27,9 +27,11 @@ class MemoryEventBus:
         for subscription in self._subscriptions:
             subscription.offer(events)
 
-    def subscribe(self, *, run_id: str | None = None) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
+    def subscribe(
+        self, *, run_id: str | None = None, ends: bool = False
+    ) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
         """See the protocol."""
-        return Subscription(run_id, self._buffer, self._opened, self._closed)
+        return Subscription(run_id, self._buffer, self._opened, self._closed, ends=ends)
 
     def _opened(self, subscription: Subscription) -> None:
         self._subscriptions[subscription] = None

@@ -51,9 +51,11 @@ class SqliteEventBus:
         work = partial(_tell, self._database.name, self._database.clock.time(), tuple(events))
         self._database.write_soon(work, partial(self._written, len(events)))
 
-    def subscribe(self, *, run_id: str | None = None) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
+    def subscribe(
+        self, *, run_id: str | None = None, ends: bool = False
+    ) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
         """See the protocol. Events of other processes come within the watch's interval."""
-        return self._subscribe(run_id)
+        return self._subscribe(run_id, ends=ends)
 
     async def aclose(self) -> None:
         """End the subscriptions; each reader still gets what is in its buffer. The file belongs to the backend."""
@@ -62,10 +64,11 @@ class SqliteEventBus:
         await self._database.watch.remove(self._look)
 
     @asynccontextmanager
-    async def _subscribe(self, run_id: str | None) -> AsyncGenerator[AsyncIterator[Event], None]:
+    async def _subscribe(self, run_id: str | None, *, ends: bool) -> AsyncGenerator[AsyncIterator[Event], None]:
         if not self._subscriptions:
             await self._listen()
-        subscription = Subscription(run_id, self._buffer, self._subscriptions.add, self._subscriptions.discard)
+        added, removed = self._subscriptions.add, self._subscriptions.discard
+        subscription = Subscription(run_id, self._buffer, added, removed, ends=ends)
         try:
             async with subscription as events:
                 self._database.watch.add(self._look)

@@ -99,9 +99,11 @@ class RecordingBus:
             self._heard(event)
         await self._bus.publish(events)
 
-    def subscribe(self, *, run_id: str | None = None) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
+    def subscribe(
+        self, *, run_id: str | None = None, ends: bool = False
+    ) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
         """See the protocol."""
-        return self._bus.subscribe(run_id=run_id)
+        return self._bus.subscribe(run_id=run_id, ends=ends)
 
     async def aclose(self) -> None:
         """See the protocol."""

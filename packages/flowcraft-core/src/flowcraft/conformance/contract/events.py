@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Final
 
 from flowcraft.conformance.asking import apart, handles
@@ -12,6 +13,7 @@ from flowcraft.conformance.env import Env
 from flowcraft.conformance.expecting import Violated, equal, fail
 from flowcraft.conformance.making import event
 from flowcraft.model import Event
+from flowcraft.ports import ENDS
 
 __all__ = ["checks"]
 
@@ -91,6 +93,24 @@ async def of_one_run(env: Env) -> None:
         equal([(each.run_id, each.seq) for each in seen], [("run", 1), ("run", 2)], "the events of the run")
         only = await following(env, pattern, "the event of the run with a pattern for its id")
         equal((only.run_id, only.seq), ("run*", 2), "the event of the run with a pattern for its id")
+
+
+@checks.check("only-ends", kills=("events-ends-ignored", "events-ends-of-one-run-only"))
+async def only_ends(env: Env) -> None:
+    """Who subscribes to ends, of one run or of all, gets the events that end a run, whichever it is, and no other.
+
+    Each end is told once, beside steps or alone; somebody waits for a result meanwhile.
+    """
+    ends = [replace(event("run", 10 + n), type=kind) for n, kind in enumerate(sorted(ENDS))]
+    async with env.events.subscribe(run_id="run", ends=True) as ours, env.events.subscribe(ends=True) as every:
+        await env.events.publish([event("run", 1), event("other", 1)])
+        await env.events.publish([event("run", 2), ends[0], event("run", 11)])
+        await env.events.publish([replace(event("other", 2), type="run:failed"), *ends[1:], event("run", 3)])
+        seen = [await following(env, ours, "an end") for _ in ends]
+        equal(seen, ends, "the ends of the run")
+        told = [await following(env, every, "an end of any run") for _ in range(len(ends) + 1)]
+        equal(sorted((each.run_id, each.type) for each in told),
+              sorted([("other", "run:failed"), *(("run", kind) for kind in ENDS)]), "the ends of all runs")  # fmt: skip
 
 
 @checks.check("everyone-gets-all", kills=("events-leaving-ends-all", "events-one-subscriber-wins"))

@@ -26,9 +26,11 @@ class FaultyEvents:
             if fault != "dropped":
                 await self.inner.publish(events)
 
-    def subscribe(self, *, run_id: str | None = None) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
+    def subscribe(
+        self, *, run_id: str | None = None, ends: bool = False
+    ) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
         """See the protocol. Whoever listens is not killed."""
-        return self.inner.subscribe(run_id=run_id)
+        return self.inner.subscribe(run_id=run_id, ends=ends)
 
     async def aclose(self) -> None:
         """See the protocol. The real port belongs to whoever opened it."""

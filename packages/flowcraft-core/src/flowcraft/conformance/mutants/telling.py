@@ -37,12 +37,12 @@ class _OlderAreSeen(_Bus):
         self._older += events
         super().tell(events)
 
-    def subscribe(self, *, run_id: str | None = None) -> Events:
+    def subscribe(self, *, run_id: str | None = None, ends: bool = False) -> Events:
         def opened(subscription: Subscription) -> None:
             self._opened(subscription)
             subscription.offer(self._older)
 
-        return Subscription(run_id, self._buffer, opened, self._closed)
+        return Subscription(run_id, self._buffer, opened, self._closed, ends=ends)
 
 
 class _LoseData(_Bus):
@@ -55,8 +55,22 @@ class _LoseData(_Bus):
 class _FilterIgnored(_Bus):
     """Who subscribes to one run gets the events of all."""
 
-    def subscribe(self, *, run_id: str | None = None) -> Events:
-        return super().subscribe()
+    def subscribe(self, *, run_id: str | None = None, ends: bool = False) -> Events:
+        return super().subscribe(ends=ends)
+
+
+class _EndsIgnored(_Bus):
+    """Who subscribes to the ends of runs hears of every step."""
+
+    def subscribe(self, *, run_id: str | None = None, ends: bool = False) -> Events:
+        return super().subscribe(run_id=run_id)
+
+
+class _OnlyRunsEnds(_Bus):
+    """Who subscribes to the ends of all runs hears nothing."""
+
+    def subscribe(self, *, run_id: str | None = None, ends: bool = False) -> Events:
+        return super().subscribe(run_id="" if ends and run_id is None else run_id, ends=ends)
 
 
 class _OneSubscriberWins(_Bus):
@@ -72,13 +86,13 @@ class _OneSubscriberWins(_Bus):
 class _LeavingEndsAll(_Bus):
     """When one subscriber leaves, the subscriptions of all end."""
 
-    def subscribe(self, *, run_id: str | None = None) -> Events:
+    def subscribe(self, *, run_id: str | None = None, ends: bool = False) -> Events:
         def closed(_: Subscription) -> None:
             for other in tuple(self._subscriptions):
                 other.end()
             self._subscriptions.clear()
 
-        return Subscription(run_id, self._buffer, self._opened, closed)
+        return Subscription(run_id, self._buffer, self._opened, closed, ends=ends)
 
 
 class _OthersSuffer(_Bus):
@@ -100,8 +114,8 @@ class _EndsWhenQuiet(Subscription):
 class _EndWhenQuiet(_Bus):
     """A reader for whom there is nothing is told that there will be nothing."""
 
-    def subscribe(self, *, run_id: str | None = None) -> Events:
-        return _EndsWhenQuiet(run_id, self._buffer, self._opened, self._closed)
+    def subscribe(self, *, run_id: str | None = None, ends: bool = False) -> Events:
+        return _EndsWhenQuiet(run_id, self._buffer, self._opened, self._closed, ends=ends)
 
 
 class _PublisherSuffers(_Bus):
@@ -123,15 +137,15 @@ class _DropsNewest(Subscription):
 class _DropTheNewest(_Bus):
     """Who reads too slowly misses the newest events."""
 
-    def subscribe(self, *, run_id: str | None = None) -> Events:
-        return _DropsNewest(run_id, self._buffer, self._opened, self._closed)
+    def subscribe(self, *, run_id: str | None = None, ends: bool = False) -> Events:
+        return _DropsNewest(run_id, self._buffer, self._opened, self._closed, ends=ends)
 
 
 class _CancelledReaderLoses(_Bus):
     """A reader that was cancelled while it waited is told that there is no more."""
 
-    def subscribe(self, *, run_id: str | None = None) -> Events:
-        return self._subscribed(super().subscribe(run_id=run_id))
+    def subscribe(self, *, run_id: str | None = None, ends: bool = False) -> Events:
+        return self._subscribed(super().subscribe(run_id=run_id, ends=ends))
 
     @asynccontextmanager
     async def _subscribed(self, inner: Events) -> AsyncGenerator[AsyncIterator[Event]]:
@@ -271,6 +285,8 @@ mutants = (
     mutant("events-older-are-seen", "events.bus.from-then-on", events=_OlderAreSeen),
     mutant("events-lose-data", "events.bus.as-it-was", events=_LoseData),
     mutant("events-filter-ignored", "events.bus.of-one-run", events=_FilterIgnored),
+    mutant("events-ends-ignored", "events.bus.only-ends", events=_EndsIgnored),
+    mutant("events-ends-of-one-run-only", "events.bus.only-ends", events=_OnlyRunsEnds),
     mutant("events-one-subscriber-wins", "events.bus.everyone-gets-all", events=_OneSubscriberWins),
     mutant("events-leaving-ends-all", "events.bus.everyone-gets-all", events=_LeavingEndsAll),
     mutant("events-others-suffer", "events.bus.never-blocks", events=_OthersSuffer),
