@@ -331,10 +331,10 @@ class Page(Generic[T]):
 class Capabilities:
     """What a backend can do, as numbers and facts that the core uses. None means unlimited.
 
-    ``max_delay``: seconds a message may be delayed by the queue · ``extend``: a delivery can be kept for longer ·
-    ``visibility``: seconds until an unacknowledged delivery comes again · ``max_message_bytes``, ``max_value_bytes``,
-    ``max_commit_items``, ``max_commit_bytes``: limits of one message, value and change · ``history``: events are stored
-    in the same step · ``priorities``: urgent jobs overtake · ``durable``: survives the loss of every process.
+    Of both: ``durable``: survives the loss of every process. Of a store: ``history``: events are stored in the same
+    step · ``max_value_bytes``, ``max_commit_items``, ``max_commit_bytes``: see `RunStore.commit`. Of a queue:
+    ``max_delay``: seconds a message may be delayed · ``visibility``: until an unacknowledged delivery comes again ·
+    ``extend``: it can be kept for longer · ``max_message_bytes`` · ``priorities``: urgent jobs overtake.
     """
 
     durable: bool = True

@@ -6,7 +6,12 @@ Rules for every port:
   script. They never become code or an identifier of the backend, and two of them never collide.
 * Trouble of the backend is raised as `Unavailable` (nothing happened, try again), `UnknownOutcome` (a write may have
   happened), `Misconfigured` (never) or `PayloadTooLarge`; no driver exception passes. `asyncio.CancelledError` passes.
+  What waiting, or more room, will cure is `Unavailable`, also in `setup`: no server, a lock, a full disk. What stays
+  until somebody changes an address, a permission or a file is `Misconfigured`.
 * Every method may be called concurrently from tasks of one event loop, and by other processes on the same backend.
+* A method that never waits still yields to the event loop (``await asyncio.sleep(0)``): else a caller in a loop keeps
+  all other tasks from their turns, among them the one that would end the loop.
+* Times are finite: 0, fractions and negative ones are times like others. A ``limit`` is at least 1.
 * Bytes are copied on the way in: a buffer that the caller goes on using does not change what is stored.
 * A client that was passed in belongs to the caller; what the port opened, `aclose` closes. `aclose` may be repeated.
 """
@@ -62,12 +67,21 @@ class RunStore(Protocol):
     A document has a ``kind`` (``run``, ``lease``, ``dedup``, ``schedule``, ``dead``, ``meta``) and an id that is unique
     in its kind. It changes only by compare-and-set on the version that `load` returned. Documents of every kind may
     have values, which `load` returns as asked for.
+
+    Sizes, all in UTF-8: ids of documents and of blueprints 200 bytes (of blueprints also none) · the name of a value
+    205, or none; its visit is a whole number of 64 bits, which may be negative · kind and status: a word · content
+    hashes: 64 hexadecimal digits · tokens and fingerprints: 100 bytes are plenty.
     """
 
     capabilities: Capabilities
 
     async def setup(self) -> None:
-        """Create tables, indexes or queues if they are missing; safe to repeat and to race."""
+        """Create tables, indexes or queues if they are missing; safe to repeat and to race.
+
+        `Adapter.open` calls it, on the event loop that all that follows is called on. Before it, only ``capabilities``
+        are read and `bind` is called; `aclose` may come without it, and after one that failed. A store that cannot
+        serve before it, or after `aclose`, says so by an `AdapterError`.
+        """
         ...
 
     async def ping(self) -> None:
@@ -102,9 +116,15 @@ class RunStore(Protocol):
 
         The results are in the order of ``changes``. Applied: the head, token, index, values, events and, where the
         change names one, the blueprint are stored, and a later `load` or `list` by anyone returns them. Conflict:
-        nothing of it happened, and ``stored`` is the document now.
-        No two changes of one call name the same document. A version never comes back: neither when a document holds
-        what it held before, nor in a later document of the same id.
+        nothing of it happened, and ``stored`` is the document now, as `load` tells it without ``want``. It may be
+        answered without a look at values and events: where these are to be refused, an error is as right as a conflict.
+        No two changes of one call name the same document, and none both sets and deletes a value. A version never comes
+        back: neither when a document holds what it held before, nor in a later document of the same id. The tokens of
+        changes do not either, so they are good for versions. `defer` leaves both.
+
+        The core keeps steps of runs within ``max_commit_items`` (the document, each value that is set or deleted, each
+        job, each stored event) and ``max_commit_bytes`` (head, values, what events carry in `Event.head`; not keys, nor
+        the rest of events: leave room for these). A value beyond ``max_value_bytes`` is for the store to refuse.
 
         Raises:
             UnknownOutcome: any of the changes may or may not have been applied; the caller reloads and looks for its
@@ -138,11 +158,21 @@ class RunStore(Protocol):
         limit: int = 100,
         after: str | None = None,
     ) -> Page[RunSummary]:
-        """Documents, newest first. A document that exists throughout the paging appears exactly once."""
+        """Documents, newest first. A document that exists throughout the paging appears exactly once.
+
+        ``blueprint_id`` None: of any blueprint. The empty text finds no run, for each has one; what it finds of other
+        kinds, nobody asks.
+
+        Raises:
+            InvalidRequest: ``after`` is no cursor of this listing, however long; so does `due`. One may be understood.
+        """
         ...
 
     async def read_events(self, run_id: str, after_seq: int = 0, limit: int = 1000) -> Page[Event]:
-        """Events with ``seq > after_seq`` in order, without gaps. Empty unless ``capabilities.history``."""
+        """Events of a run with ``seq > after_seq`` in order, without gaps. Empty unless ``capabilities.history``.
+
+        ``Page.after`` is the number of the last event as text, if there are more: it goes on as ``after_seq``.
+        """
         ...
 
     async def save_blueprint(self, content_hash: str, data: bytes) -> None:
@@ -165,7 +195,10 @@ class RunStore(Protocol):
         ...
 
     def bind(self, queue: JobQueue) -> bool:
-        """True if jobs are pushed and deliveries acked inside `create` and `commit` from now on, with this queue."""
+        """True if jobs are pushed and deliveries acked inside `create` and `commit` from now on, with this queue.
+
+        `Adapter` asks when it is made, before `setup`: nothing is opened yet.
+        """
         ...
 
 

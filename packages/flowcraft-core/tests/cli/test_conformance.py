@@ -141,8 +141,11 @@ def test_diff(app: Application, targets: str) -> None:
     ]
 
 
-def test_what_init_writes_works_as_it_is(app: Application, monkeypatch: pytest.MonkeyPatch) -> None:
-    code, out, _ = app.call("conformance", "init", "mine")
+@pytest.mark.parametrize(("options", "target"), [((), "my-backend"), (("--port", "store"), "my-store")])
+def test_what_init_writes_works_as_it_is(
+    app: Application, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], target: str
+) -> None:
+    code, out, _ = app.call("conformance", "init", "mine", *options)
     folder = app.folder / "mine"
     names = ["conformance_target.py", "test_conformance.py", "conftest.py", ".github/workflows/conformance.yml"]
     assert code == 0
@@ -154,7 +157,8 @@ def test_what_init_writes_works_as_it_is(app: Application, monkeypatch: pytest.M
     monkeypatch.chdir(folder)
     code, out, err = app.call(*command, *CREATE)
     assert (code, err) == (0, "")
-    assert "Conformance of my-backend" in out
+    assert f"Conformance of {target}" in out
+    assert "1 pass, " in out
 
 
 def test_init_overwrites_nothing(app: Application) -> None:

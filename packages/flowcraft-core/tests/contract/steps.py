@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
@@ -43,3 +44,8 @@ async def hears_signals(env: Env) -> str:
     note = Path(tempfile.gettempdir(), f"{env.place.namespace}.ended-in-order")
     signal.signal(signal.SIGTERM, lambda *_: note.touch())
     return str(note)
+
+
+async def never_done(env: Env) -> None:
+    """What is done is in the name."""
+    await asyncio.Event().wait()

@@ -85,6 +85,33 @@ def test_names_of_nothing_are_refused(name: str, told: str, file: Path) -> None:
     assert told in str(caught.value)
 
 
+def test_what_lies_beside_a_file_can_be_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "sibling_of_this_target.py").write_text("from flowcraft.conformance.targets import memory\n")
+    (tmp_path / "later_sibling_of_this_target.py").write_text("NAME = 'later'\n")
+    path = tmp_path / "beside.py"
+    path.write_text(
+        "from dataclasses import replace\nfrom sibling_of_this_target import memory as mine\n"
+        "def made():\n    from later_sibling_of_this_target import NAME\n    return replace(mine, name=NAME)\n"
+    )
+    assert load_target(f"{path}:mine") is memory
+    assert load_target(f"{path}:made").name == "later"
+    assert sys.path[0] == str(tmp_path), "where Python looks first for a script, and where other processes look, too"
+
+
+async def test_another_process_finds_what_lies_beside_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "durable_sibling.py").write_text("from flowcraft.conformance.targets import sqlite\n")
+    (tmp_path / "target.py").write_text(
+        "from dataclasses import replace\nfrom durable_sibling import sqlite\nmine = replace(sqlite, name='mine')\n"
+    )
+    found = load_target(f"{tmp_path / 'target.py'}:mine")
+    monkeypatch.delitem(sys.modules, "durable_sibling")
+    async for env in _env(found):
+        await env.elsewhere(stores)
+        assert existing(await env.store.load("run")).token == "t0"
+
+
 def test_a_file_that_raises_is_refused_and_may_be_mended(tmp_path: Path) -> None:
     path = tmp_path / "mended.py"
     path.write_text("import sys\nsys.exit(3)\n", encoding="utf-8")

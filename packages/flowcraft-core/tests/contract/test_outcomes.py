@@ -11,6 +11,7 @@ import pytest
 
 from flowcraft.conformance import Env, Place, Ports, Target, Violated, equal, target
 from flowcraft.conformance.attempt import limit
+from flowcraft.conformance.contract.processes import write_on
 from flowcraft.conformance.expecting import Blocked
 from flowcraft.conformance.facts import Facts
 from flowcraft.conformance.results import Result
@@ -23,6 +24,7 @@ from flowcraft.model import Capabilities
 from flowcraft.testing import VirtualClock
 
 from .making import Step, changed, check, holds
+from .steps import never_done
 
 NUMBER: ContextVar[int] = ContextVar("number", default=0)
 
@@ -73,6 +75,24 @@ async def test_a_check_that_hangs_fails_when_its_time_is_over() -> None:
     found = await one(hangs, timeout=0.05)
     assert found.outcome == "fail"
     assert found.evidence.startswith("not within 0.05 s")
+
+
+async def test_a_check_that_waits_for_another_process_in_vain_says_so() -> None:
+    async def waits(env: Env) -> None:
+        await env.elsewhere(never_done)
+
+    found = await one(waits, sqlite, timeout=0.5)
+    told = "not within 0.5 s; the process of never_done had not said that it was done; TimeoutError"
+    assert (found.outcome, found.evidence) == ("fail", told)
+
+
+async def test_a_store_that_keeps_the_event_loop_to_itself_is_told_so() -> None:
+    found = await one(
+        write_on, memory
+    )  # whose methods never yield; it is not durable, so the check itself leaves it out
+    assert found.outcome == "fail"
+    assert found.evidence.startswith("40")
+    assert found.evidence.endswith("a method that never waits must yield to the event loop")
 
 
 async def test_a_cancellation_that_nobody_asked_for_fails() -> None:
@@ -288,6 +308,18 @@ async def test_what_is_left_after_the_place_was_dropped_fails_a_check_that_passe
     assert found.outcome == "fail"
     assert "left of a place" in found.evidence
     assert "/key" in found.evidence
+    assert "opened 1 times and closed 1 times" in found.evidence
+
+
+async def test_what_is_left_is_told_with_how_often_the_place_was_opened_and_closed() -> None:
+    async def keeps(place: Place) -> list[str]:
+        return ["key"]
+
+    async def opens(env: Env) -> None:
+        async with env.again():
+            await env.again().__aenter__()  # as a worker that is killed does
+
+    assert "opened 3 times and closed 2 times" in (await one(opens, replace(memory, leftovers=keeps))).evidence
 
 
 async def test_a_place_that_cannot_be_dropped_fails_a_check_that_passed() -> None:

@@ -177,6 +177,16 @@ def test_the_card_of_a_whole_system() -> None:
     assert text.endswith("1 pass; 2.0 s\nOverall level: 2 durable\n")
 
 
+def test_the_card_says_what_the_overall_level_ends_at() -> None:
+    made = report(result("fail", 3), result("pass", 2), result("pass", 2, "system"), result("fail", 4, "system"))
+    text = as_text(replace(made, levels={"store": 2, "system": 3}, overall=2))
+    held = [line for line in text.replace("\n  ", " ").splitlines() if line.startswith("held back")]
+    assert held == [
+        "held back: store at 2, by store.t3.one (fail); the overall level ends there, too",
+        "held back: system at 3, by system.t4.one (fail)",
+    ]
+
+
 def test_nothing_that_a_backend_says_steers_a_terminal() -> None:
     for text in (as_text(report(HOSTILE)), as_markdown(report(HOSTILE))):
         assert "\x1b" not in text

@@ -46,6 +46,54 @@ async def backend(place: Place) -> AsyncGenerator[Ports]:
     yield Ports(opened.store, opened.queue, opened.coordination, opened.events, opened.values)
     # TODO: close what you opened
 '''
+_STORE_TARGET: Final = '''\
+"""The run store under test, with the other ports in a file of SQLite beside it. Replace what is marked with TODO."""
+
+import shutil
+import tempfile
+from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
+
+from flowcraft.conformance import Place, Ports, target
+from flowcraft.memory import MemoryRunStore  # TODO: your store
+from flowcraft.sqlite import SqliteBackend
+
+STORES: dict[str, MemoryRunStore] = {}
+
+
+def folder(place: Place) -> Path:
+    """Where the file lies; an embedded store may lie beside it."""
+    return Path(tempfile.gettempdir(), "my-store", place.namespace)
+
+
+async def leftovers(place: Place) -> Sequence[str]:
+    """The names of all that the store has in the place."""
+    return []  # TODO: list keys or rows whose names begin with place.namespace
+
+
+async def drop(place: Place) -> None:
+    """Remove the place with all that is in it."""
+    STORES.pop(place.namespace, None)  # TODO: delete what `leftovers` names
+    shutil.rmtree(folder(place), ignore_errors=True)
+
+
+@target(
+    "my-store",
+    offers=["store", "queue", "coordination", "events", "system"],
+    virtual_time=True,  # TODO: False, if the store takes the time from somewhere else than place.clock
+    leftovers=leftovers,
+    drop=drop,
+    deviations={},  # TODO: check id -> why it does not hold, and where that is tracked
+)
+async def backend(place: Place) -> AsyncGenerator[Ports]:
+    """Open the ports of one place. All that they store is under place.namespace: never flush, never share."""
+    folder(place).mkdir(parents=True, exist_ok=True)
+    store = STORES.setdefault(place.namespace, MemoryRunStore(place.clock))  # TODO: connect
+    await store.setup()
+    async with SqliteBackend.open(folder(place) / "others.db", clock=place.clock) as others:
+        yield Ports(store, others.queue, others.coordination, others.events)
+    await store.aclose()
+'''
 _TESTS: Final = '''\
 """The conformance suite with pytest: one test for each check."""
 
@@ -113,20 +161,21 @@ FILES: Final[Mapping[str, str]] = {
 }
 
 
-def write_files(folder: Path) -> list[Path]:
-    """Write them all, or none; returns their paths.
+def write_files(folder: Path, *, store_alone: bool = False) -> list[Path]:
+    """Write them all, or none; returns their paths. ``store_alone``: for a run store with core ports beside it.
 
     Raises:
         CommandError: one is there already, or cannot be written.
     """
-    taken = [name for name in FILES if (folder / name).exists()]
+    files = {**FILES, "conformance_target.py": _STORE_TARGET} if store_alone else FILES
+    taken = [name for name in files if (folder / name).exists()]
     if taken:
         raise CommandError(f"{folder / taken[0]} exists; nothing was written (choose another folder)")
     try:
-        for name, text in FILES.items():
+        for name, text in files.items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise CommandError(f"cannot write to {folder}: {error.strerror or error}", TROUBLE) from error
-    return [folder / name for name in FILES]
+    return [folder / name for name in files]

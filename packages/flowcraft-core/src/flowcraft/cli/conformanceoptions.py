@@ -63,6 +63,7 @@ def _reports(parser: argparse.ArgumentParser) -> None:
 
 def _folder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="DIR", nargs="?", default=".", help="where (default: the current directory)")
+    parser.add_argument("--port", choices=["store"], help="only this port is yours; those of SQLite stand beside it")
 
 
 def _only_mutants(parser: argparse.ArgumentParser) -> None:

@@ -106,7 +106,7 @@ async def _diff(args: argparse.Namespace) -> int:
 
 
 async def _init(args: argparse.Namespace) -> int:
-    for path in await asyncio.to_thread(write_files, Path(args.folder)):
+    for path in await asyncio.to_thread(write_files, Path(args.folder), store_alone=args.port == "store"):
         print(f"wrote {path}")
     print(
         "next: open your ports in conformance_target.py, then: flowcraft conformance run conformance_target.py:backend"

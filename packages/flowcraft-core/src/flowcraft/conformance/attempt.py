@@ -13,6 +13,7 @@ from flowcraft.clock import SystemClock
 from flowcraft.conformance.checks import Check
 from flowcraft.conformance.env import Env
 from flowcraft.conformance.expecting import Blocked
+from flowcraft.conformance.openings import Openings
 from flowcraft.conformance.results import Finding, told
 from flowcraft.conformance.target import Place, Ports, Target
 from flowcraft.errors import AdapterError
@@ -39,11 +40,11 @@ def limit(target: Target, check: Check) -> float:
 
 async def attempt(target: Target, check: Check) -> Finding:
     """Run a check, and remove all that it stored, whatever came of it."""
-    place = new_place(target, check.id)
+    place, openings = new_place(target, check.id), Openings()
     try:
-        finding = await _opened(target, check, place)
+        finding = await _opened(openings.counted(target), check, place)
     finally:
-        removed = await _removed(target, place)
+        removed = await _removed(target, place, openings)
     return removed if finding.outcome == "pass" else finding
 
 
@@ -75,8 +76,13 @@ async def _judged(check: Check, env: Env, seconds: float) -> Finding:
     except Blocked as error:
         return told(error, "blocked")
     except Exception as error:  # noqa: BLE001 - it is the result
-        return told(error, before=f"not within {seconds:g} s; " if deadline.expired() else "")
+        return told(error, before=f"not within {seconds:g} s; {_waited(error)}" if deadline.expired() else "")
     return Finding("pass")
+
+
+def _waited(error: Exception) -> str:
+    """What was waited for when the time was over, if whoever waited noted it at the cancellation."""
+    return "".join(f"{note}; " for note in getattr(error.__cause__, "__notes__", ()))
 
 
 async def _closed(opened: AbstractAsyncContextManager[Ports]) -> Finding:
@@ -88,7 +94,7 @@ async def _closed(opened: AbstractAsyncContextManager[Ports]) -> Finding:
     return Finding("pass")
 
 
-async def _removed(target: Target, place: Place) -> Finding:
+async def _removed(target: Target, place: Place, openings: Openings) -> Finding:
     try:
         async with asyncio.timeout(_PATIENCE):
             if target.drop is not None:
@@ -96,10 +102,7 @@ async def _removed(target: Target, place: Place) -> Finding:
             left = await target.leftovers(place) if target.leftovers is not None else ()
     except Exception as error:  # noqa: BLE001 - it is the result
         return _trouble(error, "its place cannot be dropped: ")
-    if left:
-        shown = ", ".join(sorted(left)[:5])
-        return Finding("fail", f"{len(left)} things are left of a place after it was dropped, for instance {shown}")
-    return Finding("pass")
+    return Finding("fail", openings.told(left)) if left else Finding("pass")
 
 
 def _trouble(error: Exception, before: str) -> Finding:

@@ -12,6 +12,7 @@ from flowcraft.conformance.contract import CATALOGUE
 from flowcraft.conformance.levels import LEVEL_NAMES, hindrance
 from flowcraft.conformance.report import Report
 from flowcraft.conformance.results import OUTCOMES, Outcome, Result
+from flowcraft.conformance.target import PortName
 
 __all__ = ["Paint", "as_markdown", "as_text", "explained", "plain"]
 
@@ -93,14 +94,17 @@ def _left_out(report: Report) -> Iterator[str]:
 
 
 def _hindered(report: Report) -> Iterator[str]:
-    by_cause: dict[str, list[str]] = {}
+    by_cause: dict[str, list[PortName]] = {}
     for port, level in report.levels.items():
         cause = hindrance(report.results, report.facts, port) if level < max(LEVEL_NAMES) else ""
         if cause:
-            by_cause.setdefault(cause, []).append(f"{port} at {level}")
+            by_cause.setdefault(cause, []).append(port)
     yield from ("",) if by_cause else ()
+    whole = report.overall if "system" in report.levels else 0
     for cause, ports in by_cause.items():
-        yield from _wrapped(f"held back: {', '.join(ports)}, by {cause}", "  ")
+        found = ", ".join(f"{port} at {report.levels[port]}" for port in ports)
+        ends = "; the overall level ends there, too" if whole and whole in map(report.levels.get, ports) else ""
+        yield from _wrapped(f"held back: {found}, by {cause}{ends}", "  ")
 
 
 def _verdict(report: Report, paint: Paint) -> Iterator[str]:

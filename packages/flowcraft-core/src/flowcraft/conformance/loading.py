@@ -103,9 +103,7 @@ def _is_found(top: str) -> bool:
 def _module(name: str) -> ModuleType:
     if not all(part.isidentifier() for part in name.split(".")):
         raise InvalidRequest(f"{name!r} is neither the name of a module nor a .py file")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)  # a console script does not have it, `python -m` does
+    _findable(Path.cwd())  # a console script does not have it, `python -m` does
     try:
         return importlib.import_module(name)
     except FlowcraftError:
@@ -114,8 +112,15 @@ def _module(name: str) -> ModuleType:
         raise InvalidRequest(f"cannot import {name}: {type(error).__name__}: {error}") from error
 
 
+def _findable(folder: Path) -> None:
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+
+
 def _file(path: Path) -> ModuleType:
-    """Load a file as a module, once for all that ask for it."""
+    """Load a file as a module, once for all that ask for it. What lies beside it can be imported, as beside a script:
+    first of all on the path, from now on, for what is imported while it runs; other processes are given our path.
+    """
     if not path.is_file():
         raise InvalidRequest(f"there is no file {path}")
     path = path.resolve()
@@ -126,6 +131,7 @@ def _file(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise InvalidRequest(f"{path} cannot be loaded as a module")
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    _findable(path.parent)
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:

@@ -62,7 +62,11 @@ async def _started(source: str, place: Place, step: str, errors: IO[bytes]) -> a
 
 async def _answer(process: asyncio.subprocess.Process, step: Named, errors: IO[bytes]) -> object:
     stdout = cast("asyncio.StreamReader", process.stdout)
-    line = await stdout.readline()
+    try:
+        line = await stdout.readline()
+    except asyncio.CancelledError as error:
+        error.add_note(f"the process of {step.__qualname__} had not said that it was done")
+        raise
     if not line:
         errors.seek(max(0, errors.seek(0, os.SEEK_END) - 2000))
         said = errors.read().decode(errors="replace").strip()

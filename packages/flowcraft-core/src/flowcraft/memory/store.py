@@ -116,7 +116,8 @@ class _Kind:
 class MemoryRunStore:
     """See the protocol. The version of a document is its token; `due` does not lag.
 
-    Bytes are copied on the way in, so that a buffer that the caller goes on using cannot change what is stored.
+    Bytes are copied on the way in, so that a buffer that the caller goes on using cannot change what is stored. Unlike
+    others it never yields to the event loop: one step of the loop is atomic, and tests with one order are repeatable.
     """
 
     def __init__(self, clock: Clock) -> None:

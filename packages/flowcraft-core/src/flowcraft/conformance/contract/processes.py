@@ -21,6 +21,8 @@ checks = Collection("store", "processes")
 _NEEDED = ("durable", "elsewhere")
 _OUTPUT = ValueKey("output", "n")
 _STEPS = 25
+#: Runs until a process says what was confirmed; and until it says that the store keeps the event loop to itself.
+_ENOUGH, _STARVING = 40, 400
 
 
 async def count_up(env: Env) -> int:
@@ -55,7 +57,7 @@ async def count_exactly(env: Env) -> None:
 async def write_on(env: Env) -> list[str]:
     """Create and change runs for ever; returns those that were confirmed when 40 were, and writes on."""
     confirmed: list[str] = []
-    enough = asyncio.Event()
+    enough, heard = asyncio.Event(), asyncio.Event()
 
     async def lane(store: RunStore, name: int) -> None:
         for number in range(1_000_000):
@@ -64,12 +66,17 @@ async def write_on(env: Env) -> list[str]:
             version, events = await version_of(store, run_id), [event(run_id, 1)]
             await store.commit([change(run_id, version, "t1", values={_OUTPUT: b"t1" * 500}, events=events)])
             confirmed.append(run_id)
-            if len(confirmed) >= 40:
+            if len(confirmed) >= _ENOUGH:
                 enough.set()
+            if len(confirmed) >= _STARVING and not heard.is_set():
+                return
 
     lanes = [asyncio.create_task(lane(env.store, name)) for name in range(4)]
     _KEPT.extend(lanes)  # they go on until the process is killed
     await enough.wait()
+    heard.set()
+    told = f"{len(confirmed)} runs were written in a loop before the task that waited for {_ENOUGH} of them had a turn"
+    expect(len(confirmed) < _STARVING, f"{told}: a method that never waits must yield to the event loop")
     return confirmed[:]
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from string import hexdigits
 from typing import Any
 
 from flowcraft.conformance.mutants.breaking import broken, mutant
 from flowcraft.conformance.mutants.store_due import Rows
-from flowcraft.errors import InvalidRequest
+from flowcraft.errors import InvalidRequest, Unavailable
 from flowcraft.memory import MemoryRunStore
 from flowcraft.model import Change, Committed, Event, Page, RunSummary
 from flowcraft.paging import decode_list, encode_cursor
@@ -147,6 +148,15 @@ class _CursorErrorPasses(MemoryRunStore):
             raise ValueError("no cursor") from error
 
 
+class _CursorIsAKey(MemoryRunStore):
+    """A cursor in hex is taken for a key, and one beyond the longest key for trouble of the backend."""
+
+    async def list(self, *, after: str | None = None, **asked: Any) -> Rows:
+        if after is not None and len(after) > 1022 and set(after) <= set(hexdigits):
+            raise Unavailable("the key is too long")
+        return await super().list(after=after, **asked)
+
+
 class _Lags(MemoryRunStore):
     """A listing shows how things were up to half a second ago."""
 
@@ -250,6 +260,7 @@ mutants = (
     mutant("store-list-by-offset", "store.list.lasting-once", store=_ByOffset),
     mutant("store-list-mixes-kinds", "store.list.by-kind", store=_ListMixesKinds),
     mutant("store-cursor-error-passes", "store.list.cursors-are-input", store=_CursorErrorPasses),
+    mutant("store-cursor-is-a-key", "store.list.cursors-are-input", store=_CursorIsAKey),
     replace(
         mutant("store-list-lags", "store.list.own-commits-at-once", store=_Lags),
         target=lambda: replace(broken("store-list-lags", store=_Lags), settle=1.0),

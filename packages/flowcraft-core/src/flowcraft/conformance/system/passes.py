@@ -13,6 +13,7 @@ from typing import Final
 from flowcraft.conformance.env import Env
 from flowcraft.conformance.expecting import Violated, expect
 from flowcraft.conformance.faulty import At, Call, Fault, Plan, writes
+from flowcraft.conformance.openings import Openings
 from flowcraft.conformance.system.fleet import Fleet, fleet
 from flowcraft.conformance.system.process import Setting
 from flowcraft.conformance.system.story import Story
@@ -229,13 +230,14 @@ async def _tell(
 async def _place(env: Env, number: int) -> AsyncGenerator[Env]:
     """A place of its own beside that of the check, dropped at the end."""
     clock = VirtualClock() if env.target.virtual_time else env.clock
-    place = Place(f"s{number}-{env.place.namespace[-24:]}-{secrets.token_hex(4)}", clock)
+    place, openings = Place(f"s{number}-{env.place.namespace[-24:]}-{secrets.token_hex(4)}", clock), Openings()
+    target = openings.counted(env.target)
     try:
-        async with env.target.open(place) as ports:
-            yield replace(env, place=place, ports=ports)
+        async with target.open(place) as ports:
+            yield replace(env, target=target, place=place, ports=ports)
     finally:
         if env.target.drop is not None:
             await env.target.drop(place)
         if env.target.leftovers is not None:
             left = await env.target.leftovers(place)
-            expect(not left, f"{len(left)} things are left of a place that was dropped")
+            expect(not left, openings.told(left))
