@@ -28,9 +28,7 @@ class Rounds(Standing):
                 self.ended.add(k)
                 self.state[scope.header] = "failed"
                 self.limited.add(scope.header)
-                failure = Failure(scope.header, "limit", scope.header)
-                if failure not in self.failures:  # a rollback into the body left the header failed
-                    self.failures.append(failure)
+                self.failures.append(Failure(scope.header, "limit", scope.header))
             else:
                 self._reopen(k, scope, live)
             return True

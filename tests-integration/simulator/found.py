@@ -24,7 +24,6 @@ FOUND: Mapping[int, str] = {
     18433: "a worker that had been paused executed what it had claimed before, 20 ms after (the accounts' own fault)",
     19042: "a commit of before a failover arrived late: its subflow had not ended in the new timeline (the accounts')",
     20653: "somebody undid a run whose client had its result already (the check compared with the second end)",
-    23270: "a loop that was over its limit failed twice for the oracle, when a rollback led into its body",
     30098: "items of a batch were read while the store was back at an older state, and were missing: a TypeError",
     1261: "after a failover a visit found the cancelled run of its subflow of before (left out: nothing can be told)",
 }

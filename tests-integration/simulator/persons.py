@@ -44,6 +44,11 @@ class Crowd(People):
                 if not failovers:
                     raise
 
+    async def roll_back(self, run_id: str) -> bool:
+        """Not where something goes round: it is not agreed upon what a rollback into a loop that is being left does
+        (3 of 31,400 seeds came to different ends for the engine and the oracle; open)."""
+        return not self.facts(run_id).scopes and await super().roll_back(run_id)
+
     def help(self) -> None:
         """From now on do nothing else."""
         self._meddling = _HELPING

@@ -27,7 +27,7 @@ from flowcraft.errors import Unavailable
 from flowcraft.folding import EventSource, Fold, Keeper, Outdated, Result, Rules, Stale, Submission, Unread
 from flowcraft.graph import Graph
 from flowcraft.mailbox import Mailbox
-from flowcraft.model import Event, StoredHead
+from flowcraft.model import StoredHead
 from flowcraft.ports import Clock, CoordinationStore, Delivery, EventBus, JobQueue, RunStore
 from flowcraft.runstate import Graphs, RunState, StoreTime, unpack_head
 from flowcraft.settling import answer, answer_all, claims_for, unkeep
@@ -73,9 +73,7 @@ class Committer:
         self._rules = rules
         self._mint, self._jitter = mint, jitter
         self._writer = Writer(store, clock, jitter)
-        #: Hints that wait to be told: the next commit takes them along, if one comes soon.
-        self.hints: list[Event] = []
-        self._aftermath: Callable[[], Aftermath] = partial(Aftermath, queue, coordination, events, self.hints)
+        self._aftermath: Callable[[], Aftermath] = partial(Aftermath, queue, coordination, events)
         self._boxes: OrderedDict[str, Mailbox] = OrderedDict()
         self._waiting: list[Mailbox] = []
         self._flushing = 0

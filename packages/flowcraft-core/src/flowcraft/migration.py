@@ -148,7 +148,7 @@ class Migration:
             committer.on_unneeded(change.run_id, plan.made.effects.children)
         if plan.made.effects.terminal and plan.made.head.parent is not None and committer.on_ended is not None:
             committer.on_ended(change.run_id)
-        aftermath = Aftermath(self._queue, self._coordination, self._events, [])
+        aftermath = Aftermath(self._queue, self._coordination, self._events)
         aftermath.jobs = [] if rules.bound else list(change.jobs)
         aftermath.told = [event.told() for event in change.events]
         revoked = [job_of(plan.graph, change.run_id, n, a, "") for n, a in plan.made.effects.revoked]

@@ -35,7 +35,7 @@ __all__ = ["MAX_STEPS", "STICKY_SECONDS", "Starter", "VisitRunner"]
 
 #: A chain goes through the queue again after so many steps, or so many seconds: other runs want their turn.
 MAX_STEPS: Final = 16
-STICKY_SECONDS: Final = 0.25
+STICKY_SECONDS: Final = 0.05
 _LOG = logging.getLogger("flowcraft.worker")
 
 

@@ -35,8 +35,6 @@ __all__ = ["Worker", "WorkerOptions"]
 
 _LOG = logging.getLogger("flowcraft.worker")
 _BEAT: Final = 1.0
-#: Seconds that a hint waits for a commit to be told with.
-_TOGETHER: Final = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +97,7 @@ class Worker:
             owner=self.owner, ttl=options.lease_ttl,
         )  # fmt: skip
         self._turns.serve(self)
+        self._hints: list[Event] = []
         self._hinting: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self._main: asyncio.Task[None] | None = None
@@ -298,16 +297,13 @@ class Worker:
                 slot.lose()
 
     def _tell(self, event: Event) -> None:
-        self._committer.hints.append(event)
+        self._hints.append(event)
         if self._hinting is None or self._hinting.done():
             self._hinting = asyncio.create_task(self._send_hints())
 
     async def _send_hints(self) -> None:
-        """What a node that ends at once tells goes with its commit; only what takes longer is told by itself."""
-        while self._committer.hints and self._events is not None:
-            await self._clock.sleep(_TOGETHER)
-            hints = list(self._committer.hints)
-            self._committer.hints.clear()
+        while self._hints and self._events is not None:
+            hints, self._hints = self._hints, []
             try:
                 await self._events.publish(hints)
             except AdapterError as error:

@@ -96,13 +96,10 @@ class Writer:
 class Aftermath:
     """What follows commits. None of it is needed for correctness: the ticker makes up for whatever is lost here."""
 
-    def __init__(
-        self, queue: JobQueue, coordination: CoordinationStore, events: EventBus | None, hints: list[Event]
-    ) -> None:
+    def __init__(self, queue: JobQueue, coordination: CoordinationStore, events: EventBus | None) -> None:
         self._queue = queue
         self._coordination = coordination
         self._events = events
-        self._hints = hints
         self.jobs: list[Job] = []
         self.deliveries: list[Delivery] = []
         self.revoked: list[str] = []
@@ -121,17 +118,9 @@ class Aftermath:
                 _LOG.warning("%d leases could not be revoked: %s", len(self.revoked), error)
         if self.told and self._events is not None:
             try:
-                await self._events.publish(self._with_hints())
+                await self._events.publish(self.told)
             except AdapterError as error:
                 _LOG.warning("%d events could not be told: %s", len(self.told), error)
-
-    def _with_hints(self) -> list[Event]:
-        """What is told, after the hints that came before it; those of one run together, for a bus that groups them."""
-        runs: dict[str, list[Event]] = {}
-        for event in (*self._hints, *self.told):
-            runs.setdefault(event.run_id, []).append(event)
-        self._hints.clear()
-        return [event for events in runs.values() for event in events]
 
     async def _publish(self) -> None:
         try:
