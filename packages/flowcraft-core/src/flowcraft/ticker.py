@@ -12,6 +12,7 @@ import random
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from flowcraft.blueprint import Node
@@ -159,7 +160,9 @@ class Ticker:
         depths = await self._depths(due, free)
         for one in due:
             one.free = free.intersection(one.asked)
-        await asyncio.gather(*(self._guarded(one.row.run_id, self._tick(one, depths), stats, dealt) for one in due))
+        await asyncio.gather(
+            *(self._guarded(one.row.run_id, partial(self._tick, one, depths), stats, dealt) for one in due)
+        )
 
     async def _find(self, row: RunSummary, now: float, stats: TickStats, dealt: set[str]) -> _Due | None:
         if self._others.get(row.run_id, 0.0) > self._clock.monotonic():
@@ -181,7 +184,7 @@ class Ticker:
             found.append(_Due(row, state, asked))
             return None
 
-        await self._guarded(row.run_id, find(), stats, dealt)
+        await self._guarded(row.run_id, find, stats, dealt)
         return found[0] if found else None
 
     async def _depths(self, due: Sequence[_Due], free: Collection[str]) -> Mapping[str, int]:
@@ -303,7 +306,7 @@ class Ticker:
     async def _guarded(self, run_id: str, work: _Work, stats: TickStats, dealt: set[str]) -> None:
         """One run's trouble is its own: the page goes on."""
         try:
-            tally = await work
+            tally = await work()  # begun here: what is cancelled before its turn has made no coroutine
         except Exception as error:  # noqa: BLE001 - whatever one run raises, the others want their tick
             stats.failed += 1
             self._quarantine.add(run_id, error)
@@ -333,7 +336,7 @@ def _key(graph: Graph, run_id: str, head: Head, slot: int) -> str:
 
 
 _Tally = Mapping[str, int]
-_Work = Awaitable[_Tally | None]
+_Work = Callable[[], Awaitable[_Tally | None]]
 #: The row of the index was out of date.
 _LATE: Final[_Tally] = {"late": 1}
 
