@@ -97,7 +97,7 @@ def _installed(service: Service) -> Generator[str]:
             if process.poll() is not None or time.monotonic() > end:
                 said = (folder / "log").read_text(errors="replace")[-500:]
                 raise Missing(f"{program} does not answer: {said.strip()}")
-            time.sleep(0.02)
+            time.sleep(0.02)  # between two questions: a process that starts tells nobody
         yield service.url.format(host="127.0.0.1", port=port)
 
 

@@ -58,7 +58,7 @@ class Proxy:
         with suppress(OSError):
             while data := await source.read(65536):
                 while self.stalled:  # noqa: ASYNC110 - a test says when it goes on
-                    await asyncio.sleep(0.01)
+                    await asyncio.sleep(0.01)  # between two looks
                 if back and self.deaf:
                     continue
                 if not back:

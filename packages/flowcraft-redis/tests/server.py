@@ -67,7 +67,7 @@ class Server:
         while not self.answers():
             if self._process.poll() is not None or time.monotonic() > end:
                 raise RuntimeError((self.folder / f"{self.port}.log").read_text()[-2000:])
-            time.sleep(0.01)
+            time.sleep(0.01)  # between two questions: a process that starts tells nobody
 
     def answers(self, request: bytes = b"PING\r\n", wanted: Sequence[bytes] = (b"+PONG", b"-NOAUTH")) -> bool:
         try:
@@ -122,7 +122,7 @@ def three_nodes(make: Callable[..., Server]) -> list[Server]:
     while not all(_knows_all(node) for node in nodes):
         if time.monotonic() > end:
             raise RuntimeError("the nodes do not become a cluster")
-        time.sleep(0.05)
+        time.sleep(0.05)  # between two looks: nodes that meet tell nobody
     return nodes
 
 

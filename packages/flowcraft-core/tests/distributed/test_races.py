@@ -86,3 +86,25 @@ async def test_a_visit_that_is_over_is_not_executed_without_what_it_was_to_get(m
     assert gone == ["r"]
     assert world.executions("r", "n0") == 0
     assert world.executions("r", "n1") == 1
+
+
+async def test_a_visit_that_is_still_to_run_gets_what_was_missing_for_a_moment(make_world: MakeWorld) -> None:
+    """The store is back at an older state when the values are read, and is not when the run is looked at."""
+    world = make_world(blueprints=[chain(2)])
+    worker = world.process("w")
+    read = worker.store.read_values
+    missed: list[str] = []
+
+    async def read_values(run_id: str, keys: Sequence[object] = (), **named: object) -> object:
+        if run_id == "disturbed" and not missed:
+            missed.append(run_id)
+            return {}
+        return await read(run_id, keys, **named)
+
+    worker.store.read_values = read_values  # type: ignore[method-assign] # one answer of a replica that is behind
+    client = await world.process("client").open()
+    runs = [await world.finish(client.adapter.start_run("chain", 7, run_id=name)) for name in ("calm", "disturbed")]
+    await worker.start()
+    calm, disturbed = [await world.finish(run.result()) for run in runs]
+    assert missed == ["disturbed"]
+    assert disturbed.outputs == calm.outputs
